@@ -1,0 +1,211 @@
+// Package fakepg is a scripted PostgreSQL server for tests, made for testing/synctest: it talks over net.Pipe, and
+// its goroutines wait for nothing but channels, pipes and conditions.
+//
+// It answers what a listener connection sends the way a real server does: start-up, LISTEN and UNLISTEN, NOTIFY,
+// the check with pg_is_in_recovery, probes. A test can hold, refuse and break things at exact points. Queries of
+// the extended protocol, and SQL it does not know, are refused with SQLSTATE 0A000.
+//
+// No call waits for a client: what the server says is queued without bound. Every method may be called from any
+// goroutine, also from the functions given to Hold and RefuseQuery, except that those must not call Close.
+package fakepg
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// NotifierPID is the process id that sends what Server.Notify sends.
+const NotifierPID = 999
+
+// Server is the fake server. Make one with New, inside the synctest bubble where there is one, and Close it.
+type Server struct {
+	wg sync.WaitGroup // goroutines of all sessions; Add under mu
+
+	mu       sync.Mutex
+	cond     *sync.Cond // on mu; broadcast whenever anything below changes, here or in a session
+	sessions []*session // not yet closed, oldest first
+	lastPID  uint32
+	closed   chan struct{} // closed by Close
+
+	dials   []time.Time
+	refused error         // of every dial
+	hung    chan struct{} // nil: dials do not hang; closed when healed
+
+	startups      []map[string]string
+	startupError  *pgproto3.ErrorResponse
+	standby, deaf bool
+	frozen        bool
+	backendPID    func(uint32) uint32
+	holds         []*hold
+	refuse        func(string) *pgproto3.ErrorResponse
+	queries       []string
+}
+
+// hold is one call of Hold.
+type hold struct {
+	match    func(string) bool
+	released bool // Server.mu
+}
+
+// New returns a healthy server.
+func New() *Server {
+	s := &Server{lastPID: 1000, closed: make(chan struct{})}
+	s.cond = sync.NewCond(&s.mu)
+	return s
+}
+
+// Close closes all connections, fails every later dial, and waits until all goroutines have ended.
+func (s *Server) Close() {
+	s.mu.Lock()
+	if !s.isClosedLocked() {
+		close(s.closed)
+	}
+	s.killLocked()
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+func (s *Server) isClosedLocked() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// change runs f with the lock held and wakes everybody who waits.
+func (s *Server) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	s.cond.Broadcast()
+}
+
+// FailStartup answers every later start-up with resp instead of AuthenticationOk, and closes the connection. An
+// empty Severity means FATAL. nil heals.
+func (s *Server) FailStartup(resp *pgproto3.ErrorResponse) {
+	s.change(func() { s.startupError = resp })
+}
+
+// SetStandby makes the server a hot standby, which refuses LISTEN and NOTIFY, or promotes it. It concerns queries
+// answered from now on, also those of live sessions.
+func (s *Server) SetStandby(on bool) {
+	s.change(func() { s.standby = on })
+}
+
+// SetDeaf makes the server accept LISTEN and deliver nothing, as a pooler in transaction mode does.
+func (s *Server) SetDeaf(on bool) {
+	s.change(func() { s.deaf = on })
+}
+
+// SetBackendPID sets what pg_backend_pid() returns, given the process id of the session's BackendKeyData: behind a
+// pooler the two differ. nil: they are the same.
+func (s *Server) SetBackendPID(f func(keyPID uint32) uint32) {
+	s.change(func() { s.backendPID = f })
+}
+
+// Freeze stops the server as SIGSTOP does: it takes what clients write, as the kernel's buffers would, but executes
+// and sends nothing, notifications included. Thawed, it catches up.
+func (s *Server) Freeze(on bool) {
+	s.change(func() { s.frozen = on })
+}
+
+// Hold keeps the queries that match from being executed until release is called, and the later queries of the same
+// session behind them. The session still sends notifications, as if the query were on its way to the server. match
+// sees a query once, when its turn has come; a query held by several calls waits for all of them. release may be
+// called more than once.
+func (s *Server) Hold(match func(sql string) bool) (release func()) {
+	h := &hold{match: match}
+	s.change(func() { s.holds = append(s.holds, h) })
+	return func() {
+		s.change(func() {
+			h.released = true
+			s.holds = slices.DeleteFunc(s.holds, func(other *hold) bool { return other == h })
+		})
+	}
+}
+
+// RefuseQuery asks f about every query just before it is executed, and answers with what f returns, unless that is
+// nil; nothing the query says is then done. An empty Severity means ERROR. After FATAL the connection is closed.
+// A nil f heals.
+func (s *Server) RefuseQuery(f func(sql string) *pgproto3.ErrorResponse) {
+	s.change(func() { s.refuse = f })
+}
+
+// Notify sends a notification to every session that listens on channel.
+func (s *Server) Notify(channel, payload string) {
+	s.change(func() { s.notifyLocked(NotifierPID, channel, payload) })
+}
+
+func (s *Server) notifyLocked(pid uint32, channel, payload string) {
+	if s.deaf {
+		return
+	}
+	n := encode(&pgproto3.NotificationResponse{PID: pid, Channel: channel, Payload: payload})
+	for _, ss := range s.sessions {
+		if ss.state == live && ss.channels[channel] {
+			ss.out = append(ss.out, n...)
+		}
+	}
+}
+
+// Send sends messages of any kind to every live session.
+func (s *Server) Send(msgs ...pgproto3.BackendMessage) {
+	s.SendRaw(encode(msgs...))
+}
+
+// SendRaw sends bytes to every live session.
+func (s *Server) SendRaw(b []byte) {
+	s.change(func() {
+		for _, ss := range s.sessions {
+			if ss.state == live {
+				ss.out = append(ss.out, b...)
+			}
+		}
+	})
+}
+
+// Kill closes all connections at once. What clients have not read yet is lost.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.killLocked()
+}
+
+func (s *Server) killLocked() {
+	for _, ss := range slices.Clone(s.sessions) {
+		ss.endLocked()
+	}
+	s.cond.Broadcast()
+}
+
+// Terminate ends all live sessions as pg_terminate_backend or a shutdown does: FATAL 57P01, behind all that was
+// sent before, then the end of the connection.
+func (s *Server) Terminate() {
+	s.change(func() {
+		for _, ss := range s.sessions {
+			if ss.state == live {
+				ss.failLocked(&pgproto3.ErrorResponse{
+					Severity: "FATAL", Code: "57P01",
+					Message: "terminating connection due to administrator command",
+				})
+			}
+		}
+	})
+}
+
+// encode returns msgs in their wire format.
+func encode(msgs ...pgproto3.BackendMessage) []byte {
+	var b []byte
+	for _, m := range msgs {
+		var err error
+		if b, err = m.Encode(b); err != nil {
+			panic("fakepg: " + err.Error())
+		}
+	}
+	return b
+}

@@ -1,0 +1,211 @@
+package fakepg
+
+import (
+	"maps"
+	"net"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// state is how far a session has come.
+type state int
+
+const (
+	starting state = iota // before AuthenticationOk
+	live                  // executes queries
+	failing               // has said something FATAL: sends it, then closes
+	closed
+)
+
+// session is one connection. A reader takes all that the client writes, an executor answers it in order, a writer
+// sends the answers: so that neither side ever waits for the other, though a net.Pipe has no buffer.
+type session struct {
+	server *Server
+	conn   net.Conn
+	pid    uint32
+
+	// The rest is under server.mu.
+	state    state
+	channels map[string]bool            // LISTENed and committed
+	in       []pgproto3.FrontendMessage // read and not yet executed
+	out      []byte                     // to be sent
+}
+
+// openLocked starts a session and returns the client's end of its connection.
+func (s *Server) openLocked() net.Conn {
+	client, conn := net.Pipe()
+	s.lastPID++
+	ss := &session{server: s, conn: conn, pid: s.lastPID, channels: map[string]bool{}}
+	s.sessions = append(s.sessions, ss)
+	s.wg.Go(ss.read)
+	s.wg.Go(ss.execute)
+	s.wg.Go(ss.write)
+	return client
+}
+
+// endLocked closes the connection and stops the session's goroutines.
+func (ss *session) endLocked() {
+	ss.state = closed
+	ss.conn.Close()
+	ss.server.sessions = slices.DeleteFunc(ss.server.sessions, func(other *session) bool { return other == ss })
+	ss.server.cond.Broadcast()
+}
+
+// failLocked sends resp as the last message of the connection.
+func (ss *session) failLocked(resp *pgproto3.ErrorResponse) {
+	ss.out = append(ss.out, encode(resp)...)
+	ss.state = failing
+}
+
+// read queues what the client sends until the connection ends.
+func (ss *session) read() {
+	s := ss.server
+	defer s.change(ss.endLocked)
+	backend := pgproto3.NewBackend(ss.conn, nil)
+	msg, err := backend.ReceiveStartupMessage()
+	for ; err == nil; msg, err = backend.Receive() {
+		// The backend uses its messages again: keep copies of those that matter.
+		var in pgproto3.FrontendMessage
+		switch msg := msg.(type) {
+		case *pgproto3.StartupMessage:
+			in = &pgproto3.StartupMessage{Parameters: maps.Clone(msg.Parameters)}
+		case *pgproto3.Query:
+			in = &pgproto3.Query{String: msg.String}
+		case *pgproto3.Sync:
+			in = &pgproto3.Sync{}
+		case *pgproto3.Terminate:
+			in = &pgproto3.Terminate{}
+		case *pgproto3.CancelRequest: // heard, and without effect
+			in = &pgproto3.Terminate{}
+		default: // of the extended protocol, which is refused at its Sync
+			continue
+		}
+		s.change(func() {
+			ss.in = append(ss.in, in)
+			if q, ok := in.(*pgproto3.Query); ok {
+				s.queries = append(s.queries, q.String)
+			}
+		})
+	}
+}
+
+// write sends what is queued until the session ends.
+func (ss *session) write() {
+	s := ss.server
+	for {
+		s.mu.Lock()
+		for ss.state != closed && (s.frozen || len(ss.out) == 0 && ss.state != failing) {
+			s.cond.Wait()
+		}
+		if ss.state == failing && len(ss.out) == 0 {
+			ss.endLocked()
+		}
+		if ss.state == closed {
+			s.mu.Unlock()
+			return
+		}
+		out := ss.out
+		ss.out = nil
+		s.mu.Unlock()
+		// An error means that the connection is closed, which the reader sees too.
+		ss.conn.Write(out)
+	}
+}
+
+// execute answers what is queued, in order, until the session ends.
+func (ss *session) execute() {
+	for {
+		msg := ss.next()
+		switch msg := msg.(type) {
+		case *pgproto3.StartupMessage:
+			ss.server.change(func() { ss.startLocked(msg.Parameters) })
+		case *pgproto3.Query:
+			ss.query(msg.String)
+		case *pgproto3.Sync:
+			ss.server.change(func() {
+				ss.answerLocked(fail("0A000", "fakepg does not speak the extended protocol"), ready())
+			})
+		default: // Terminate, or the end of the session
+			ss.server.change(ss.endLocked)
+			return
+		}
+	}
+}
+
+// next returns the next message to be executed, or nil when the session has ended.
+func (ss *session) next() pgproto3.FrontendMessage {
+	s := ss.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ss.runsLocked() && (s.frozen || len(ss.in) == 0) {
+		s.cond.Wait()
+	}
+	if !ss.runsLocked() {
+		// Somebody may still be reading the last words: the writer closes behind them.
+		for ss.state == failing {
+			s.cond.Wait()
+		}
+		return nil
+	}
+	msg := ss.in[0]
+	ss.in = ss.in[1:]
+	return msg
+}
+
+func (ss *session) runsLocked() bool {
+	return ss.state == starting || ss.state == live
+}
+
+// startLocked answers the start-up message.
+func (ss *session) startLocked(params map[string]string) {
+	s := ss.server
+	s.startups = append(s.startups, params)
+	if s.startupError != nil {
+		ss.failLocked(withSeverity(s.startupError, "FATAL"))
+		return
+	}
+	ss.state = live
+	ss.answerLocked(
+		&pgproto3.AuthenticationOk{},
+		&pgproto3.ParameterStatus{Name: "server_version", Value: "17.0"},
+		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"},
+		&pgproto3.ParameterStatus{Name: "standard_conforming_strings", Value: "on"},
+		&pgproto3.ParameterStatus{Name: "in_hot_standby", Value: choose(s.standby, "on", "off")},
+		&pgproto3.BackendKeyData{ProcessID: ss.pid, SecretKey: []byte{1, 2, 3, 4}},
+		ready(),
+	)
+}
+
+// answerLocked queues messages to be sent, unless the session has failed or ended.
+func (ss *session) answerLocked(msgs ...pgproto3.BackendMessage) {
+	if ss.runsLocked() {
+		ss.out = append(ss.out, encode(msgs...)...)
+	}
+}
+
+func ready() pgproto3.BackendMessage {
+	return &pgproto3.ReadyForQuery{TxStatus: 'I'}
+}
+
+func choose(condition bool, yes, no string) string {
+	if condition {
+		return yes
+	}
+	return no
+}
+
+// fail returns an error of severity ERROR.
+func fail(code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", Code: code, Message: message}
+}
+
+// withSeverity returns resp, or a copy with the given severity if it has none.
+func withSeverity(resp *pgproto3.ErrorResponse, severity string) *pgproto3.ErrorResponse {
+	if resp.Severity != "" {
+		return resp
+	}
+	c := *resp
+	c.Severity = severity
+	return &c
+}
