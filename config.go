@@ -1,0 +1,177 @@
+package pghub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config makes a [Hub]. The zero value of every field but Pool is useful; Pool or ListenConfig must be set.
+type Config struct {
+	// Pool publishes. Its ConnConfig, with BeforeConnect applied, also opens the listener connection, which is the
+	// hub's own and is never taken from the pool. The hub does not close it.
+	Pool *pgxpool.Pool
+
+	// ListenConfig, made by [pgx.ParseConfig], opens the listener connection instead, for instance past a transaction
+	// pooler. Pool may then be nil: the hub listens, and Notify answers ErrNoPool.
+	ListenConfig *pgx.ConnConfig
+
+	// Name of the hub, for logs and as application_name of the listener connection: "pghub", or "pghub:" and the name.
+	Name string
+
+	// Logger gets a line for every change of state and for trouble. nil: silent.
+	Logger *slog.Logger
+
+	// Codec of events. nil: KeyValueCodec{}.
+	Codec Codec
+
+	// ReconnectMin and ReconnectMax bound the backoff between attempts to connect: the n-th attempt follows after a
+	// random time between 0 and ReconnectMin·2ⁿ, but at most ReconnectMax. The count starts anew once a connection has
+	// been listening for ReconnectMax. 0: 100 ms and 30 s.
+	ReconnectMin, ReconnectMax time.Duration
+
+	// ProbeInterval is how long the listener connection may be silent before the server is asked for a sign of life,
+	// and ProbeTimeout how long the answer to that, or to a LISTEN, may take before the connection is given up.
+	// 0: 10 s and 5 s. A negative ProbeInterval turns both off: a half-open connection may then go unnoticed for ever.
+	ProbeInterval, ProbeTimeout time.Duration
+
+	// QueueSize is how many events may wait for a consumer whose ConsumerConfig does not say. 0: 16384. Negative:
+	// unbounded.
+	QueueSize int
+
+	// StopTimeout bounds the graceful stop at the end of Run. 0: 10 s.
+	StopTimeout time.Duration
+
+	// OnError is told of trouble that no caller waits for: a payload that cannot be decoded (*[DecodeError]), a handler
+	// that panicked (ErrPanic), a connection lost or not to be had, a topic that cannot be listened to any more
+	// (*[ListenError]), a consumer that overflowed (ErrSlowConsumer). It runs on a goroutine of its own and never
+	// concurrently with itself; while it runs, up to 1,024 errors wait, and further ones are only logged and counted.
+	OnError func(error)
+}
+
+// ConsumerConfig makes a [Consumer]; nil means its zero value.
+type ConsumerConfig struct {
+	// Topics to subscribe to from the start.
+	Topics []string
+
+	// QueueSize is how many events may wait for the handler. 0: the hub's. Negative: unbounded. Supervisory events are
+	// not counted and never dropped; neither are the events in the handler's hands: the one being handled, and at
+	// most a 64th of QueueSize, up to 32, fetched together with it.
+	QueueSize int
+
+	// Overflow says what gives way when the queue is full.
+	Overflow Overflow
+
+	// Resync is called after a gap (a reconnect or a lag), on the consumer's goroutine, behind the advisory and before
+	// the first event that follows: fetch again whatever is kept up to date by events. Its context ends when the
+	// consumer closes. An error is reported to OnError and Resync called again, with backoff between ReconnectMin and
+	// ReconnectMax; meanwhile events queue up, and what overflows adds to the gap of the next call.
+	Resync func(ctx context.Context, gap Gap) error
+
+	// Codec of this consumer's events. nil: the hub's.
+	Codec Codec
+}
+
+// Overflow is what happens to a consumer whose queue is full.
+type Overflow int
+
+// What gives way when a consumer's queue is full. Whatever is dropped is counted, and announced in its place by a lag
+// advisory.
+const (
+	DropOldest    Overflow = iota // the event that has waited longest
+	DropNewest                    // the event that arrives
+	CloseConsumer                 // the consumer: it is closed with ErrSlowConsumer
+)
+
+// Handler is called with a consumer's events, one at a time and in order. ctx ends when the consumer closes or the hub
+// is cut off. ev is shared with other consumers: read only. A handler may block; it delays nobody else. It may call
+// every method of hub and consumer; Stop and Drain, when given ctx, do not wait for the handler that calls them.
+type Handler func(ctx context.Context, ev *Event)
+
+const (
+	defaultQueueSize      = 16384
+	defaultReconnectMin   = 100 * time.Millisecond
+	defaultReconnectMax   = 30 * time.Second
+	defaultProbeInterval  = 10 * time.Second
+	defaultProbeTimeout   = 5 * time.Second
+	defaultStopTimeout    = 10 * time.Second
+	applicationName       = "pghub"
+	maxApplicationName    = 63
+	unboundedQueue        = int(^uint(0) >> 1)
+	connectTimeout        = 30 * time.Second // of one attempt, unless the connection configuration is stricter
+	publishTimeout        = 15 * time.Second // of one statement: others wait behind it
+	slowHandler           = time.Second      // a handler that takes longer is named in the log
+	errorsWaitingForUser  = 1024
+	logSilence            = time.Second // at least this long between two lines on the same cause
+	terminateWriteTimeout = time.Second
+)
+
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Pool == nil && cfg.ListenConfig == nil {
+		return cfg, errors.New("pghub: Config needs a Pool or a ListenConfig")
+	}
+	if !utf8.ValidString(cfg.Name) || strings.IndexByte(cfg.Name, 0) >= 0 {
+		return cfg, fmt.Errorf("pghub: Config.Name %q is not UTF-8 without NUL", cfg.Name)
+	}
+	cfg.ReconnectMin = orDefault(cfg.ReconnectMin, defaultReconnectMin)
+	cfg.ReconnectMax = orDefault(cfg.ReconnectMax, max(defaultReconnectMax, cfg.ReconnectMin))
+	cfg.ProbeInterval = orDefault(cfg.ProbeInterval, defaultProbeInterval)
+	cfg.ProbeTimeout = orDefault(cfg.ProbeTimeout, defaultProbeTimeout)
+	cfg.QueueSize = orDefault(cfg.QueueSize, defaultQueueSize)
+	cfg.StopTimeout = orDefault(cfg.StopTimeout, defaultStopTimeout)
+	if cfg.ReconnectMin < 0 || cfg.ReconnectMax < cfg.ReconnectMin {
+		return cfg, fmt.Errorf("pghub: Config.ReconnectMin %v and ReconnectMax %v are no range", cfg.ReconnectMin, cfg.ReconnectMax)
+	}
+	if cfg.ProbeTimeout < 0 || cfg.StopTimeout < 0 {
+		return cfg, fmt.Errorf("pghub: Config.ProbeTimeout %v and StopTimeout %v must not be negative", cfg.ProbeTimeout, cfg.StopTimeout)
+	}
+	if cfg.QueueSize < 0 {
+		cfg.QueueSize = unboundedQueue
+	}
+	if cfg.Codec == nil {
+		cfg.Codec = KeyValueCodec{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg, nil
+}
+
+// withDefaults fills in what the hub's configuration decides.
+func (cfg ConsumerConfig) withDefaults(hub *Config) (ConsumerConfig, error) {
+	cfg.QueueSize = orDefault(cfg.QueueSize, hub.QueueSize)
+	if cfg.QueueSize < 0 {
+		cfg.QueueSize = unboundedQueue
+	}
+	if cfg.Codec == nil {
+		cfg.Codec = hub.Codec
+	}
+	if cfg.Overflow < DropOldest || cfg.Overflow > CloseConsumer {
+		return cfg, fmt.Errorf("pghub: ConsumerConfig.Overflow %d is not known", cfg.Overflow)
+	}
+	return cfg, checkTopics(cfg.Topics)
+}
+
+func checkTopics(topics []string) error {
+	for _, t := range topics {
+		if err := checkTopic(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,187 @@
+package pghub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// link is a listener connection that has been checked and is ready for LISTEN.
+type link struct {
+	conn    net.Conn
+	pid     uint32 // of the server process, as the protocol says
+	server  string // address
+	version string
+}
+
+// connect opens the listener connection and makes sure that it can hear: a server that is writable, and nothing in
+// between that swallows notifications.
+func connect(ctx context.Context, cfg *Config) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	connCfg, err := listenerConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("pghub: connect: %w", err)
+	}
+	var heard string // the channel of a notification that came
+	connCfg.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { heard = n.Channel }
+	conn, err := pgconn.ConnectConfig(ctx, &connCfg.Config)
+	if err != nil {
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+	}
+	l, err := checked(ctx, conn, connCfg, cfg, &heard)
+	if err != nil {
+		_ = conn.Close(ctx) // the reason to give up is err
+		return nil, err
+	}
+	return l, nil
+}
+
+func checked(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cfg *Config, heard *string) (*link, error) {
+	standby, pid, err := inspect(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+	}
+	if standby {
+		return nil, fmt.Errorf("pghub: %w: %s; with all hosts in the DSN and target_session_attrs=read-write the primary is found", ErrStandby, conn.Conn().RemoteAddr())
+	}
+	if pid != conn.PID() { // not the server itself has answered the connection request
+		if err := hears(ctx, conn, connCfg, cfg, heard); err != nil {
+			return nil, err
+		}
+	}
+	return hijack(conn)
+}
+
+// listenerConfig is the configuration of the listener connection.
+func listenerConfig(ctx context.Context, cfg *Config) (*pgx.ConnConfig, error) {
+	var connCfg *pgx.ConnConfig
+	if cfg.ListenConfig != nil {
+		connCfg = cfg.ListenConfig.Copy()
+	} else {
+		poolCfg := cfg.Pool.Config()
+		connCfg = poolCfg.ConnConfig
+		if poolCfg.BeforeConnect != nil {
+			if err := poolCfg.BeforeConnect(ctx, connCfg); err != nil {
+				return nil, fmt.Errorf("%w: BeforeConnect: %w", ErrNotConnected, err)
+			}
+		}
+	}
+	name := applicationName
+	if cfg.Name != "" {
+		name += ":" + cfg.Name
+	}
+	if connCfg.RuntimeParams == nil {
+		connCfg.RuntimeParams = make(map[string]string)
+	}
+	connCfg.RuntimeParams["application_name"] = name[:min(len(name), maxApplicationName)]
+	// Payloads are UTF-8 here; the server converts them from the encoding of the database.
+	connCfg.RuntimeParams["client_encoding"] = "UTF8"
+	return connCfg, nil
+}
+
+// inspect asks the server what it is, and not to end the connection for being idle.
+func inspect(ctx context.Context, conn *pgconn.PgConn) (standby bool, pid uint32, err error) {
+	const sql = `SELECT pg_is_in_recovery(), pg_backend_pid(), ` +
+		`CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL ` + // PostgreSQL 14 and later have it
+		`THEN set_config('idle_session_timeout', '0', false) END`
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return false, 0, err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 3 {
+		return false, 0, errors.New("the server's answer makes no sense")
+	}
+	row := results[0].Rows[0]
+	p, err := strconv.ParseUint(string(row[1]), 10, 32)
+	if err != nil {
+		return false, 0, fmt.Errorf("the server's process ID makes no sense: %w", err)
+	}
+	return string(row[0]) == "t", uint32(p), nil
+}
+
+// hears makes sure that notifications come through a pooler. A notification that a connection sends to itself comes
+// through always; so another connection sends it, while this one is idle and a pooler in transaction mode has lent the
+// server connection that listens to somebody else.
+func hears(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cfg *Config, heard *string) error {
+	channel := "pghub_probe_" + strings.ToLower(rand.Text())
+	fail := func(err error) error { return fmt.Errorf("pghub: %w: behind a pooler: %w", ErrNotConnected, err) }
+	if _, err := conn.Exec(ctx, `LISTEN `+channel).ReadAll(); err != nil {
+		return fail(err)
+	}
+	sender, err := pgconn.ConnectConfig(ctx, &connCfg.Config)
+	if err != nil {
+		return fail(err)
+	}
+	_, err = sender.Exec(ctx, `NOTIFY `+channel).ReadAll()
+	_ = sender.Close(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, cfg.ProbeTimeout)
+	defer cancel()
+	for *heard != channel {
+		if err := conn.WaitForNotification(waitCtx); err != nil {
+			if ctx.Err() == nil && waitCtx.Err() != nil {
+				return fmt.Errorf("pghub: %w: no notification came through %s within %v; connect to the server itself with Config.ListenConfig, or use session pooling",
+					ErrPooler, conn.Conn().RemoteAddr(), cfg.ProbeTimeout)
+			}
+			return fail(err)
+		}
+	}
+	if _, err := conn.Exec(ctx, `UNLISTEN `+channel).ReadAll(); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// hijack takes the socket out of pgconn's hands, with nothing left in its buffers.
+func hijack(conn *pgconn.PgConn) (*link, error) {
+	h, err := conn.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+	}
+	deadline := time.Now().Add(connectTimeout)
+	if err := h.Conn.SetDeadline(deadline); err != nil {
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+	}
+	// Before LISTEN only notices and parameters can have come along, or the end.
+	for h.Frontend.ReadBufferLen() > 0 {
+		msg, err := h.Frontend.Receive()
+		if err != nil {
+			return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+		}
+		if e, ok := msg.(*pgproto3.ErrorResponse); ok {
+			return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, pgconn.ErrorResponseToPgError(e))
+		}
+	}
+	if err := h.Conn.SetDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+	}
+	return &link{conn: h.Conn, pid: h.PID, server: h.Conn.RemoteAddr().String(), version: h.ParameterStatuses["server_version"]}, nil
+}
+
+// hopeless tells errors that waiting does not mend from a server that is not there, not ready, or full.
+func hopeless(err error) bool {
+	var pgErr *pgconn.PgError
+	var refused *ListenError
+	switch {
+	case errors.Is(err, ErrPooler), errors.As(err, &refused):
+		return true
+	case errors.As(err, &pgErr):
+		switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
+		case class == "28", class == "3D", pgErr.Code == "42501": // authorization, no such database, no privilege
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,151 @@
+package pghub
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/pghub/pghub/internal/pgwire"
+)
+
+// Event is a notification, decoded, or a supervisory event of the hub itself (then Advisory is not nil).
+//
+// The same Event goes to all consumers of its topic: read only. It stays valid for as long as it is referenced.
+type Event struct {
+	Topic    string          // "" for a supervisory event
+	Key      []int64         // nil where there is none
+	Value    json.RawMessage // nil where there is none; part of Payload, decoded only when asked
+	Payload  []byte          // as it came; nil for a supervisory event
+	PID      uint32          // server process that sent it: the backend of the publishing connection
+	Advisory *Advisory       // for a supervisory event, else nil
+}
+
+// Action says what a supervisory event is about.
+type Action string
+
+// The supervisory events, and lag.
+const (
+	ActionConnect    Action = "connect"    // the first connection listens
+	ActionDisconnect Action = "disconnect" // the connection is lost; events may be missed from here on
+	ActionReconnect  Action = "reconnect"  // a connection listens again; what is committed from here on arrives
+	ActionStop       Action = "stop"       // the hub has stopped; the last event
+	ActionSubscribe  Action = "subscribe"  // the subscription to Advisory.Topic is in effect
+	ActionClose      Action = "close"      // the consumer is closed; the last event
+	ActionLag        Action = "lag"        // Advisory.Dropped events are missing here: the queue was full
+)
+
+// Advisory is the decoded form of a supervisory event.
+type Advisory struct {
+	Action  Action
+	Topic   string // of subscribe
+	Final   bool   // no further event follows: stop and close
+	Err     error  // why: the lost connection of disconnect, ErrSlowConsumer of a close by overflow, …
+	Gap     Gap    // of reconnect and lag: what may have been missed
+	Dropped uint64 // of lag: exactly how many events
+}
+
+// Gap is a stretch of a consumer's stream in which events may be, or are, missing.
+type Gap struct {
+	Since   time.Time // the connection was last known to work; zero for a lag alone
+	Until   time.Time // every LISTEN was in effect again; zero for a lag alone
+	Err     error     // why the connection was lost
+	Dropped uint64    // events dropped from the consumer's queue, exactly
+}
+
+// Decode decodes the event's value into v as [json.Unmarshal] does, but for numbers that go into an interface: they
+// arrive as [json.Number], so that no digit of an int64 is lost. An event without a value decodes as JSON null does.
+// The error is a *[DecodeError].
+func (e *Event) Decode(v any) error {
+	value := e.Value
+	if value == nil {
+		value = json.RawMessage("null")
+	}
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.UseNumber()
+	err := dec.Decode(v)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errTrailingText
+		}
+	}
+	if err != nil {
+		return &DecodeError{Topic: e.Topic, Payload: e.Payload, Err: err}
+	}
+	return nil
+}
+
+var errTrailingText = errors.New("text behind the JSON value")
+
+// Decode returns the event's value as a T; see [Event.Decode].
+func Decode[T any](e *Event) (T, error) {
+	var v T
+	err := e.Decode(&v)
+	return v, err
+}
+
+// MarshalJSON gives {"topic":…,"key":[…],"value":…}. A supervisory event's topic is null. A value that is not JSON,
+// which a codec that is not strict lets through, is an error.
+func (e *Event) MarshalJSON() ([]byte, error) {
+	b := make([]byte, 0, 32+len(e.Topic)+8*len(e.Key)+len(e.Value))
+	b = append(b, `{"topic":`...)
+	if e.Advisory != nil {
+		b = append(b, "null"...)
+	} else {
+		b = appendJSONString(b, e.Topic)
+	}
+	b = append(b, `,"key":[`...)
+	for i, k := range e.Key {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, k, 10)
+	}
+	b = append(b, `],"value":`...)
+	if e.Value == nil {
+		return append(b, "null}"...), nil
+	}
+	if !json.Valid(e.Value) {
+		return nil, &DecodeError{Topic: e.Topic, Payload: e.Payload, Err: errInvalidJSON}
+	}
+	return append(append(b, e.Value...), '}'), nil
+}
+
+// newAdvisory makes a supervisory event; its Value is the wording that clients of other languages know.
+func newAdvisory(a Advisory) *Event {
+	b := make([]byte, 0, 64)
+	b = append(b, `{"action":"`...)
+	b = append(b, a.Action...)
+	b = append(b, '"')
+	if a.Action == ActionSubscribe {
+		b = append(b, `,"topic":`...)
+		b = appendJSONString(b, a.Topic)
+	}
+	if a.Action == ActionLag {
+		b = append(b, `,"dropped":`...)
+		b = strconv.AppendUint(b, a.Dropped, 10)
+	}
+	b = append(b, `,"final":`...)
+	b = strconv.AppendBool(b, a.Final)
+	b = append(b, '}')
+	return &Event{Value: b, Advisory: &a}
+}
+
+func newLag(dropped uint64) *Event {
+	return newAdvisory(Advisory{Action: ActionLag, Dropped: dropped, Err: ErrSlowConsumer, Gap: Gap{Dropped: dropped}})
+}
+
+// eventSpace is an Event together with room for its first keys: one allocation instead of two.
+type eventSpace struct {
+	Event
+	keys [4]int64
+}
+
+// newEvent copies what the reader's buffer holds, once. Key has capacity for a codec to use.
+func newEvent(topic string, n *pgwire.Notification) *Event {
+	s := &eventSpace{Event: Event{Topic: topic, PID: n.PID, Payload: append([]byte{}, n.Payload...)}}
+	s.Key = s.keys[:0]
+	return &s.Event
+}

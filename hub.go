@@ -1,0 +1,319 @@
+package pghub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Hub is a publish/subscribe hub over PostgreSQL LISTEN/NOTIFY; see the package comment for what it promises. All methods
+// may be called from several goroutines at once and from inside a handler, in every state. The zero value is of no use:
+// see [New].
+type Hub struct {
+	cfg        Config
+	report     *reporter
+	delivery   *delivery
+	router     *router
+	supervisor *supervisor
+	publisher  *publisher
+
+	cut    context.Context // ends when the hub is cut off
+	cutOff context.CancelFunc
+
+	mu         sync.Mutex
+	life       life
+	unfinished int                    // consumers that have not had their last event, but for those in excused
+	excused    map[*Consumer]struct{} // whose handler is inside Stop
+	quiet      chan struct{}          // closed when stopping and unfinished is 0
+	stopped    chan struct{}          // closed when everything has ended
+	retired    ConsumerStats          // sums over consumers that are gone
+}
+
+// life is where a hub stands in its life.
+type life int
+
+const (
+	lifeIdle life = iota
+	lifeRunning
+	lifeStopping
+	lifeStopped
+)
+
+// New makes a hub. It connects to nothing; the error says what is wrong with the configuration.
+func New(cfg Config) (*Hub, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		cfg:     cfg,
+		excused: make(map[*Consumer]struct{}),
+		quiet:   make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+	h.cut, h.cutOff = context.WithCancel(context.Background())
+	h.report = newReporter(&h.cfg)
+	h.delivery = newDelivery(h.nameSlow)
+	h.router = newRouter(h.report, h.delivery)
+	h.supervisor = newSupervisor(&h.cfg, h.router, h.report)
+	if cfg.Pool != nil {
+		h.publisher = newPublisher(h.cut, sendThrough(cfg.Pool))
+	}
+	return h, nil
+}
+
+// Start connects and returns once everything that consumers are subscribed to is in effect. It makes one attempt: if the
+// server cannot be had, refuses, is a standby (ErrStandby), is behind a pooler that swallows notifications (ErrPooler),
+// refuses a topic (*[ListenError]), or ctx ends first, the error says so and the hub is stopped. Once it has returned nil
+// ctx has no further effect, and a lost connection is made again for as long as the hub is not stopped.
+//
+// A second call returns ErrStarted, one after Stop ErrStopped.
+func (h *Hub) Start(ctx context.Context) error { return h.start(ctx, false) }
+
+// Run starts the hub, however long the server is away, blocks until ctx ends, and stops gracefully within
+// Config.StopTimeout: made for an errgroup. It returns nil after a graceful stop, by Stop as well, and otherwise why
+// there was none: before the first connection an error that waiting does not mend (wrong password, no such database,
+// no privilege, ErrPooler, a *[ListenError]), later that something had to be cut off.
+func (h *Hub) Run(ctx context.Context) error {
+	err := h.start(ctx, true)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // stopped before it ever came to listen
+	case err != nil:
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-h.stopped:
+		return nil
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.StopTimeout)
+	defer cancel()
+	return h.Stop(stopCtx)
+}
+
+func (h *Hub) start(ctx context.Context, patient bool) error {
+	h.mu.Lock()
+	switch h.life {
+	case lifeRunning:
+		h.mu.Unlock()
+		return fmt.Errorf("pghub: start: %w", ErrStarted)
+	case lifeStopping, lifeStopped:
+		h.mu.Unlock()
+		return fmt.Errorf("pghub: start: %w", ErrStopped)
+	}
+	h.life = lifeRunning
+	go h.supervisor.run(patient)
+	h.mu.Unlock()
+
+	var err error
+	select {
+	case <-h.supervisor.started:
+		if err = h.supervisor.err; err == nil {
+			return nil
+		}
+		if h.isStopping() {
+			err = ErrStopped
+		}
+	case <-ctx.Done():
+		h.supervisor.cancel()
+		<-h.supervisor.started
+		err = ctx.Err()
+		if cause := h.supervisor.err; cause != nil {
+			err = fmt.Errorf("%w: %w", err, cause)
+		}
+	}
+	h.beginStop(err)
+	h.cutOff()
+	select { // what is left to end are handlers
+	case <-h.stopped:
+	case <-time.After(h.cfg.StopTimeout):
+	}
+	return fmt.Errorf("pghub: start: %w", err)
+}
+
+// Stop ends the hub: no new Notify, Subscribe or Consumer is accepted (ErrStopped), Notify calls under way are answered,
+// what was committed before is received, what is queued is delivered, and every consumer gets a stop advisory as its last
+// event. It returns when all handlers have returned from that.
+//
+// If ctx ends first the rest is cut off: queues are discarded, the handlers' contexts end, Notify calls get
+// ErrUnknownOutcome; the error says so and wraps that of ctx. A handler that ignores the end of its context keeps its
+// goroutine until it returns, and gets its stop advisory then.
+//
+// Further calls wait in the same way; once the hub has stopped they return nil at once. Before Start, Stop ends the hub
+// too. Given a handler's own context, Stop does not wait for that handler.
+func (h *Hub) Stop(ctx context.Context) error {
+	h.beginStop(nil)
+	ended := h.stopped
+	if c := handlerOf(ctx); c != nil && c.hub == h {
+		h.excuse(c)
+		ended = h.quiet
+	}
+	select {
+	case <-ended:
+		return nil
+	default:
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		h.cutOff()
+		return fmt.Errorf("pghub: stop: cut off: %w", ctx.Err())
+	}
+}
+
+// beginStop starts the end, once. cause is why, if it is not by wish.
+func (h *Hub) beginStop(cause error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.life >= lifeStopping {
+		return
+	}
+	started := h.life == lifeRunning
+	h.life = lifeStopping
+	if h.unfinished == 0 {
+		close(h.quiet)
+	}
+	go h.shutDown(started, cause)
+}
+
+// shutDown ends one part after another, so that each finds its way out through the next.
+func (h *Hub) shutDown(started bool, cause error) {
+	h.report.log(slog.LevelInfo, "stopping", "pghub: stopping")
+	if h.publisher != nil {
+		h.publisher.close(h.cut)
+	}
+	if started {
+		h.supervisor.stop(h.cut)
+	}
+	final := newAdvisory(Advisory{Action: ActionStop, Final: true, Err: cause})
+	left := h.router.stop()
+	for _, c := range left {
+		c.seal(final, false)
+	}
+	abort := context.AfterFunc(h.cut, func() {
+		for _, c := range left {
+			c.abort(final)
+		}
+	})
+	for _, c := range left {
+		<-c.done
+	}
+	abort()
+	h.report.wait()
+
+	h.mu.Lock()
+	h.life = lifeStopped
+	h.mu.Unlock()
+	h.report.logger.Info("pghub: stopped")
+	close(h.stopped)
+	h.cutOff()
+}
+
+func (h *Hub) isStopping() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.life >= lifeStopping
+}
+
+// enroll counts a new consumer in.
+func (h *Hub) enroll(c *Consumer) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.life >= lifeStopping {
+		return ErrStopped
+	}
+	h.unfinished++
+	h.router.add(c)
+	return nil
+}
+
+// retire counts a consumer out that has had its last event.
+func (h *Hub) retire(c *Consumer) {
+	h.router.forget(c)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.retired.add(c.Stats())
+	if _, before := h.excused[c]; before {
+		delete(h.excused, c)
+		return
+	}
+	h.oneLessLocked()
+}
+
+// excuse lets calls of Stop from within handlers not wait for c, whose handler is itself inside such a call.
+func (h *Hub) excuse(c *Consumer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, before := h.excused[c]; !before {
+		h.excused[c] = struct{}{}
+		h.oneLessLocked()
+	}
+}
+
+func (h *Hub) oneLessLocked() {
+	h.unfinished--
+	if h.unfinished == 0 && h.life >= lifeStopping {
+		close(h.quiet)
+	}
+}
+
+// Name returns Config.Name.
+func (h *Hub) Name() string { return h.cfg.Name }
+
+// State says what the hub is doing.
+func (h *Hub) State() State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch h.life {
+	case lifeIdle:
+		return StateIdle
+	case lifeStopping:
+		return StateStopping
+	case lifeStopped:
+		return StateStopped
+	}
+	return h.supervisor.currentState()
+}
+
+// Consumer makes a consumer that calls handler with its events. The configuration may be nil.
+//
+// Before Start it returns at once; its stream begins with a connect advisory and one subscribe advisory for each topic.
+// Afterwards it returns, like Subscribe, once the topics of the configuration are in effect, however long an outage
+// takes; to wait no longer than some context make the consumer without topics and call [Consumer.Subscribe]. Errors are
+// those of Subscribe.
+func (h *Hub) Consumer(handler Handler, cfg *ConsumerConfig) (*Consumer, error) {
+	if handler == nil {
+		return nil, errors.New("pghub: consumer: the handler is nil")
+	}
+	return h.consumer(context.Background(), handler, cfg, nil)
+}
+
+func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, pull chan struct{}) (*Consumer, error) {
+	if cfg == nil {
+		cfg = &ConsumerConfig{}
+	}
+	full, err := cfg.withDefaults(&h.cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := newConsumer(h, handler, full)
+	c.pull = pull
+	if err := h.enroll(c); err != nil {
+		return nil, fmt.Errorf("pghub: consumer: %w", err)
+	}
+	if err := c.Subscribe(ctx, full.Topics...); err != nil {
+		_ = c.Close() // never fails
+		return nil, err
+	}
+	return c, nil
+}
+
+// nameSlow logs that a handler has been busy with one event for long.
+func (h *Hub) nameSlow(_ *Consumer, topic string, busy time.Duration, waiting int) {
+	h.report.log(slog.LevelWarn, "slow", "pghub: a handler is slow", "topic", topic, "busy", busy, "queued", waiting)
+}
