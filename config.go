@@ -62,8 +62,8 @@ type ConsumerConfig struct {
 	Topics []string
 
 	// QueueSize is how many events may wait for the handler. 0: the hub's. Negative: unbounded. Supervisory events are
-	// not counted and never dropped; neither are the events in the handler's hands: the one being handled, and at
-	// most a 64th of QueueSize, up to 32, fetched together with it.
+	// not counted and never dropped; neither are the events in the handler's hands: the one being handled, and those
+	// fetched together with it, at most a 64th of QueueSize and never more than 256.
 	QueueSize int
 
 	// Overflow says what gives way when the queue is full.

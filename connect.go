@@ -144,30 +144,34 @@ func hears(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cf
 	return nil
 }
 
-// hijack takes the socket out of pgconn's hands, with nothing left in its buffers.
+// hijack takes the socket out of pgconn's hands.
 func hijack(conn *pgconn.PgConn) (*link, error) {
 	h, err := conn.Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}
-	deadline := time.Now().Add(connectTimeout)
-	if err := h.Conn.SetDeadline(deadline); err != nil {
-		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
-	}
-	// Before LISTEN only notices and parameters can have come along, or the end.
-	for h.Frontend.ReadBufferLen() > 0 {
-		msg, err := h.Frontend.Receive()
-		if err != nil {
-			return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
-		}
-		if e, ok := msg.(*pgproto3.ErrorResponse); ok {
-			return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, pgconn.ErrorResponseToPgError(e))
-		}
-	}
-	if err := h.Conn.SetDeadline(time.Time{}); err != nil {
+	if err := emptyBuffer(h); err != nil {
+		_ = h.Conn.Close() // the reason to give up is err
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}
 	return &link{conn: h.Conn, pid: h.PID, server: h.Conn.RemoteAddr().String(), version: h.ParameterStatuses["server_version"]}, nil
+}
+
+// emptyBuffer takes what pgconn has read ahead: before LISTEN only notices and parameters can have come along, or the end.
+func emptyBuffer(h *pgconn.HijackedConn) error {
+	if err := h.Conn.SetDeadline(time.Now().Add(connectTimeout)); err != nil {
+		return err
+	}
+	for h.Frontend.ReadBufferLen() > 0 {
+		msg, err := h.Frontend.Receive()
+		if err != nil {
+			return err
+		}
+		if e, ok := msg.(*pgproto3.ErrorResponse); ok {
+			return pgconn.ErrorResponseToPgError(e)
+		}
+	}
+	return h.Conn.SetDeadline(time.Time{})
 }
 
 // hopeless tells errors that waiting does not mend from a server that is not there, not ready, or full.

@@ -29,7 +29,7 @@ type Consumer struct {
 	subs    []*subscription // sorted by topic
 	greeted bool            // has been told, or need not be told, that the hub is connected
 	closed  bool            // takes no new subscriptions
-	staged  []*Event        // of the burst that is being routed
+	staged  []run           // of the burst that is being routed
 
 	// Owned by delivery.mu.
 	next   *Consumer
@@ -173,9 +173,9 @@ func (c *Consumer) abort(final *Event) {
 }
 
 // turn delivers up to turnEvents events. again: more are waiting.
-func (c *Consumer) turn(buf []*Event) (again bool) {
+func (c *Consumer) turn() (again bool) {
 	for delivered := 0; delivered < turnEvents; {
-		hand := c.queue.take(buf)
+		hand := c.queue.take()
 		if len(hand) == 0 {
 			return false
 		}
@@ -188,7 +188,7 @@ func (c *Consumer) turn(buf []*Event) (again bool) {
 }
 
 // deliver calls the handler with one event after another. left is what remains after an event that made it panic.
-func (c *Consumer) deliver(hand []*Event) (left []*Event) {
+func (c *Consumer) deliver(hand run) (left run) {
 	var ev *Event
 	place := c.queue.delivered.Load()
 	returned := false

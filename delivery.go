@@ -100,14 +100,13 @@ func (d *delivery) work(w *worker) {
 			d.leave(w)
 		}
 	}()
-	var hand [handSize]*Event
 	again := false
 	for {
 		c := d.next(w, again)
 		if c == nil {
 			break
 		}
-		again = c.turn(hand[:])
+		again = c.turn()
 	}
 	normal = true
 }

@@ -137,15 +137,22 @@ func newLag(dropped uint64) *Event {
 	return newAdvisory(Advisory{Action: ActionLag, Dropped: dropped, Err: ErrSlowConsumer, Gap: Gap{Dropped: dropped}})
 }
 
-// eventSpace is an Event together with room for its first keys: one allocation instead of two.
+// eventSpace is an Event together with room for its first keys and for a run of it alone: one allocation, not three.
 type eventSpace struct {
 	Event
-	keys [4]int64
+	keys  [4]int64
+	alone [1]*Event
 }
 
 // newEvent copies what the reader's buffer holds, once. Key has capacity for a codec to use.
-func newEvent(topic string, n *pgwire.Notification) *Event {
+func newEvent(topic string, n *pgwire.Notification) *eventSpace {
 	s := &eventSpace{Event: Event{Topic: topic, PID: n.PID, Payload: append([]byte{}, n.Payload...)}}
 	s.Key = s.keys[:0]
-	return &s.Event
+	return s
+}
+
+// run returns the event as a run of its own.
+func (s *eventSpace) run() run {
+	s.alone[0] = &s.Event
+	return s.alone[:]
 }

@@ -35,9 +35,8 @@ func (c *Consumer) iterate(ctx context.Context, yield func(*Event) bool) {
 			c.advised(&Advisory{Final: true})
 		}
 	}()
-	var buf [handSize]*Event
 	for !final {
-		hand := c.queue.take(buf[:])
+		hand := c.queue.take()
 		if len(hand) == 0 {
 			<-c.pull
 			continue

@@ -71,8 +71,8 @@ func (r *router) changedLocked(ch *channel) {
 }
 
 // attach begins a session: everything wanted has to be listened to, the busiest channels first, since the server looks
-// through its list for every notification. wake is sent to when there are changes. announced: there was nothing to do.
-func (r *router) attach(wake chan<- struct{}) (announced bool) {
+// through its list for every notification. wake is sent to when there are changes.
+func (r *router) attach(wake chan<- struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wake = wake
@@ -86,11 +86,11 @@ func (r *router) attach(wake chan<- struct{}) (announced bool) {
 		r.changedLocked(ch)
 	}
 	slices.SortFunc(r.dirty, func(a, b *channel) int { return cmp.Compare(b.received, a.received) })
-	return r.announceLocked()
 }
 
-// changes returns what to ask the server for. It must have answered all that it was asked before.
-func (r *router) changes() (changes []change) {
+// changes returns what to ask the server for. It must have answered all that it was asked before. unannounced: the session
+// listens to everything wanted as it is, and any answer will do to announce it.
+func (r *router) changes() (changes []change, unannounced bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, ch := range r.dirty {
@@ -106,7 +106,7 @@ func (r *router) changes() (changes []change) {
 		}
 	}
 	r.dirty = r.dirty[:0]
-	return changes
+	return changes, len(changes) == 0 && r.owed == 0 && r.phase == phaseAway
 }
 
 // settledLocked ends what waits for a channel to be as wanted, and drops it if it is not wanted at all.

@@ -36,7 +36,6 @@ type notification struct{ topic, payload string }
 type publication struct {
 	notification
 	pad    func(payload string, n int) string // tells equal payloads of a batch apart; nil: cannot be done
-	sent   bool                               // is part of a batch; owned by publisher.mu
 	answer chan answer                        // with room for one
 }
 
@@ -106,6 +105,10 @@ func (p *publisher) leave(ctx context.Context, pub *publication) error {
 
 // lead runs a batch of own and all that can ride with it.
 func (p *publisher) lead(ctx context.Context, own *publication) error {
+	if err := ctx.Err(); err != nil {
+		p.passLead()
+		return fmt.Errorf("not sent: %w", err)
+	}
 	batch := p.gather(own)
 	switch {
 	case len(batch) == 1: // nobody else depends on ctx
@@ -146,7 +149,6 @@ func (p *publisher) gather(own *publication) []*publication {
 			stay = append(stay, pub)
 			continue
 		}
-		pub.sent = true
 		size += len(pub.payload)
 		batch = append(batch, pub)
 	}

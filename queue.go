@@ -5,17 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// handSize is how many events a worker fetches with one lock.
-const handSize = 32
-
 // queue is what waits for one consumer, in the order of the stream.
 //
-// Events stand in a ring that grows up to the limit. Advisories, which are never dropped, and lags stand beside it as
-// marks, each with the position in the stream of the event that it precedes. So the cost of an event is a pointer, and
-// what is dropped is announced exactly where it is missing.
+// It holds runs: slices of events of one topic that arrived together, which all consumers of the topic share and nobody
+// changes. So a burst costs a consumer one slice, however long it is. An advisory is a run of its own, and so is a lag,
+// which stands exactly where events are missing; neither is ever dropped.
 type queue struct {
-	limit    int
-	batch    int // how many events a worker may fetch at once
+	limit    int // of events
+	batch    int // how many of them a worker may have in hand
 	overflow Overflow
 
 	// recall tells the worker, between two events, that some of those in its hand are void.
@@ -24,11 +21,10 @@ type queue struct {
 	delivered atomic.Uint64
 
 	mu        sync.Mutex
-	ring      []*Event // its length is 0 or a power of two
+	ring      []run // its length is 0 or a power of two
 	head      int
-	n         int
-	first     uint64 // position in the stream of ring[head]
-	marks     []mark
+	runs      int    // in the ring
+	events    int    // in these, without advisories
 	final     *Event // comes when nothing else is left
 	sealed    bool   // takes nothing further: final is set
 	finished  bool   // final has been taken
@@ -36,70 +32,73 @@ type queue struct {
 	dropped   uint64
 	lagging   bool // events were dropped since the queue was empty
 
-	hand       []*Event // what the worker has fetched and not yet finished, written under mu
+	hand       run      // what the worker has fetched and not yet finished
 	handBase   uint64   // delivered when hand[0] was the next
 	voidTopics []string // unsubscribed while events of theirs were in hand
 	voidAll    bool
 }
 
-// mark is an advisory, or a lag where ev is nil, that goes out before the event at position at.
-type mark struct {
-	at  uint64
-	ev  *Event
-	lag uint64
-}
+// run is a stretch of events of one topic, or a single advisory. It is shared, and not changed.
+type run []*Event
 
-func (m mark) event() *Event {
-	if m.ev == nil {
-		return newLag(m.lag)
-	}
-	return m.ev
-}
+func (r run) isAdvisory() bool { return r[0].Advisory != nil }
+func (r run) isLag() bool      { return r.isAdvisory() && r[0].Advisory.Action == ActionLag }
+
+const (
+	maxBatch = 256 // events in hand; it is then another consumer's turn
+	idleRing = 16  // runs; the room that an idle consumer keeps
+)
 
 func newQueue(limit int, overflow Overflow) queue {
-	// Fetching several at once saves locks; fetched events no longer give way to newer ones, so a short queue does
-	// without.
-	return queue{limit: limit, batch: min(max(limit/64, 1), handSize), overflow: overflow}
+	// Having several in hand saves locks, but they no longer give way to newer ones: a short queue does without.
+	return queue{limit: limit, batch: min(max(limit/64, 1), maxBatch), overflow: overflow}
 }
 
-// put appends events; where the queue is full, at the price that the overflow policy names. wake: the consumer has to be
-// scheduled. overflowed: events were dropped, for the first time since the queue was empty.
-func (q *queue) put(events []*Event) (wake, overflowed bool) {
+// put appends runs of events; where the queue is full, at the price that the overflow policy names. wake: the consumer
+// has to be scheduled. overflowed: events were dropped, for the first time since the queue was empty.
+func (q *queue) put(runs ...run) (wake, overflowed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.sealed {
 		return false, false
 	}
-	dropped := 0
-	if over := len(events) - (q.limit - q.n); over > 0 {
-		dropped = over
-		q.dropped += uint64(over)
-		overflowed, q.lagging = !q.lagging, true
-		switch q.overflow {
-		case DropOldest:
-			old := min(over, q.n)
-			q.dropLocked(old)
-			q.skipLocked(over - old)
-			events = events[over-old:]
-		case DropNewest:
-			events = events[:len(events)-over]
-		case CloseConsumer:
-			q.sealLocked(newAdvisory(Advisory{Action: ActionClose, Final: true, Err: ErrSlowConsumer, Dropped: uint64(over)}), true)
-			return q.scheduleLocked(), overflowed
+	arriving := 0
+	for _, r := range runs {
+		arriving += len(r)
+	}
+	over := arriving - (q.limit - q.events)
+	if over <= 0 {
+		q.appendLocked(runs, arriving)
+		return q.scheduleLocked(), false
+	}
+
+	q.dropped += uint64(over)
+	overflowed, q.lagging = !q.lagging, true
+	switch q.overflow {
+	case DropOldest:
+		old := min(over, q.events)
+		q.dropLocked(old)
+		if over > old { // more arrive than there is room at all
+			q.lagLocked(over - old)
+			runs = skip(runs, over-old)
 		}
-	}
-	q.growLocked(len(events))
-	mask := len(q.ring) - 1
-	for len(events) > 0 {
-		tail := (q.head + q.n) & mask
-		c := copy(q.ring[tail:min(len(q.ring), tail+len(events))], events)
-		q.n += c
-		events = events[c:]
-	}
-	if dropped > 0 && q.overflow == DropNewest {
-		q.lagLocked(len(q.marks), q.first+uint64(q.n), uint64(dropped))
+		q.appendLocked(runs, arriving-(over-old))
+	case DropNewest:
+		q.appendLocked(runs, arriving-over)
+		q.lagLocked(over)
+	case CloseConsumer:
+		q.sealLocked(newAdvisory(Advisory{Action: ActionClose, Final: true, Err: ErrSlowConsumer, Dropped: uint64(over)}), true)
 	}
 	return q.scheduleLocked(), overflowed
+}
+
+// skip leaves out the first n events.
+func skip(runs []run, n int) []run {
+	for n >= len(runs[0]) {
+		n -= len(runs[0])
+		runs = runs[1:]
+	}
+	return append([]run{runs[0][n:]}, runs[1:]...)
 }
 
 // advise appends an advisory.
@@ -109,7 +108,7 @@ func (q *queue) advise(ev *Event) (wake bool) {
 	if q.sealed {
 		return false
 	}
-	q.marks = append(q.marks, mark{at: q.first + uint64(q.n), ev: ev})
+	q.pushLocked(run{ev})
 	return q.scheduleLocked()
 }
 
@@ -127,8 +126,7 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 		q.sealed, q.final = true, final
 	}
 	if discard && !q.finished {
-		q.first += uint64(q.n)
-		q.ring, q.head, q.n, q.marks = nil, 0, 0, nil
+		q.ring, q.head, q.runs, q.events = nil, 0, 0, 0
 		q.voidAll = true
 		q.recall.Store(true)
 	}
@@ -139,64 +137,43 @@ func (q *queue) revoke(topic string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := 0
-	next := 0 // mark
-	for i := range q.n {
-		for ; next < len(q.marks) && q.marks[next].at <= q.first+uint64(i); next++ {
-			q.marks[next].at = q.first + uint64(kept)
+	for i := range q.runs {
+		r := *q.at(i)
+		if !r.isAdvisory() && r[0].Topic == topic {
+			q.events -= len(r)
+			continue
 		}
-		ev := q.ring[(q.head+i)&(len(q.ring)-1)]
-		if ev.Topic != topic {
-			q.ring[(q.head+kept)&(len(q.ring)-1)] = ev
-			kept++
-		}
+		*q.at(kept) = r
+		kept++
 	}
-	for ; next < len(q.marks); next++ {
-		q.marks[next].at = q.first + uint64(kept)
+	for i := kept; i < q.runs; i++ {
+		*q.at(i) = nil
 	}
-	for i := kept; i < q.n; i++ {
-		q.ring[(q.head+i)&(len(q.ring)-1)] = nil
-	}
-	q.n = kept
+	q.runs = kept
 	if len(q.hand) > 0 {
 		q.voidTopics = append(q.voidTopics, topic)
 		q.recall.Store(true)
 	}
 }
 
-// take fills the worker's hand. It is empty when nothing is left; the consumer is then no longer scheduled.
-func (q *queue) take(buf []*Event) []*Event {
+// take returns what the worker is to deliver next. It is empty when nothing is left; the consumer is then no longer
+// scheduled.
+func (q *queue) take() run {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	hand := buf[:0]
+	var hand run
 	if done := int(q.delivered.Load() - q.handBase); done < len(q.hand) {
-		// The worker that fetched these ended within a turn.
-		hand = q.siftLocked(append(hand, q.hand[done:]...))
+		hand = q.siftLocked(q.hand[done:]) // the worker that fetched these ended within a turn
 	}
-	for len(hand) < q.batch {
-		if len(q.marks) > 0 && q.marks[0].at <= q.first {
-			hand = append(hand, q.marks[0].event())
-			if q.marks = append(q.marks[:0], q.marks[1:]...); len(q.marks) == 0 {
-				q.marks = nil
-			}
-			continue
-		}
-		n := min(q.n, q.batch-len(hand))
-		if len(q.marks) > 0 {
-			n = min(n, int(q.marks[0].at-q.first))
-		}
-		if n == 0 {
-			break
-		}
-		n = min(n, len(q.ring)-q.head) // up to the end of the ring; the rest in the next round
-		hand = append(hand, q.ring[q.head:q.head+n]...)
-		clear(q.ring[q.head : q.head+n])
-		q.consumeLocked(n)
-	}
-	if len(hand) == 0 && q.sealed && !q.finished {
-		hand = append(hand, q.final)
+	switch {
+	case len(hand) > 0:
+	case q.runs > 0:
+		hand = q.nextLocked()
+	case q.sealed && !q.finished:
+		hand = run{q.final}
 		q.finished = true
 	}
-	if q.n == 0 {
+	if q.runs == 0 {
 		q.lagging = false
 		if len(q.ring) > idleRing {
 			q.ring, q.head = nil, 0
@@ -207,11 +184,28 @@ func (q *queue) take(buf []*Event) []*Event {
 	return hand
 }
 
-// idleRing is the room, in events, that an idle consumer keeps.
-const idleRing = 16
+// nextLocked takes the first run off, or as much of it as may be in hand.
+func (q *queue) nextLocked() run {
+	front := q.at(0)
+	r := *front
+	if r.isAdvisory() {
+		q.popLocked()
+		if r.isLag() {
+			r = run{newLag(r[0].Advisory.Dropped)}
+		}
+		return r
+	}
+	if len(r) > q.batch {
+		r, *front = r[:q.batch], r[q.batch:]
+	} else {
+		q.popLocked()
+	}
+	q.events -= len(r)
+	return r
+}
 
-// sift removes what has become void from the worker's hand.
-func (q *queue) sift(hand []*Event) []*Event {
+// sift removes what has become void from what is left in the worker's hand.
+func (q *queue) sift(hand run) run {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	hand = q.siftLocked(hand)
@@ -219,24 +213,14 @@ func (q *queue) sift(hand []*Event) []*Event {
 	return hand
 }
 
-func (q *queue) siftLocked(hand []*Event) []*Event {
-	kept := hand[:0]
+func (q *queue) siftLocked(hand run) run {
+	var kept run // the run itself is not ours to change
 	for _, ev := range hand {
 		if ev == q.final || !q.voidAll && !q.voidLocked(ev) {
 			kept = append(kept, ev)
 		}
 	}
 	return kept
-}
-
-// holdLocked notes what is in the worker's hand; all of it is valid now.
-func (q *queue) holdLocked(hand []*Event) {
-	if len(hand) == 0 {
-		hand = nil // keep nothing of the worker's buffer alive
-	}
-	q.hand, q.handBase = hand, q.delivered.Load()
-	q.voidTopics, q.voidAll = nil, false
-	q.recall.Store(false)
 }
 
 func (q *queue) voidLocked(ev *Event) bool {
@@ -248,6 +232,13 @@ func (q *queue) voidLocked(ev *Event) bool {
 	return false
 }
 
+// holdLocked notes what is in the worker's hand; all of it is valid now.
+func (q *queue) holdLocked(hand run) {
+	q.hand, q.handBase = hand, q.delivered.Load()
+	q.voidTopics, q.voidAll = nil, false
+	q.recall.Store(false)
+}
+
 // current is the event that the handler has, if any, its place in the stream, and how many events wait.
 func (q *queue) current() (ev *Event, place uint64, waiting int) {
 	q.mu.Lock()
@@ -255,8 +246,9 @@ func (q *queue) current() (ev *Event, place uint64, waiting int) {
 	place = q.delivered.Load()
 	if i := place - q.handBase; i < uint64(len(q.hand)) {
 		ev = q.hand[i]
+		waiting = len(q.hand) - int(i) - 1
 	}
-	return ev, place, q.n
+	return ev, place, waiting + q.events
 }
 
 func (q *queue) droppedSoFar() uint64 {
@@ -271,69 +263,98 @@ func (q *queue) scheduleLocked() (wake bool) {
 	return wake
 }
 
-// growLocked makes room for n more events.
-func (q *queue) growLocked(n int) {
-	size := max(len(q.ring), 4)
-	for size < q.n+n {
-		size *= 2
+// at is the i-th run in the ring.
+func (q *queue) at(i int) *run { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
+
+// appendLocked appends the first n events of runs.
+func (q *queue) appendLocked(runs []run, n int) {
+	q.events += n
+	for _, r := range runs {
+		if r = r[:min(n, len(r))]; len(r) == 0 {
+			return
+		}
+		n -= len(r)
+		q.pushLocked(r)
 	}
-	if size == len(q.ring) {
+}
+
+func (q *queue) pushLocked(r run) {
+	q.roomLocked()
+	*q.at(q.runs) = r
+	q.runs++
+}
+
+func (q *queue) popLocked() {
+	*q.at(0) = nil
+	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.runs--
+}
+
+// roomLocked makes room for one more run.
+func (q *queue) roomLocked() {
+	if q.runs < len(q.ring) {
 		return
 	}
-	ring := make([]*Event, size)
-	c := copy(ring, q.ring[q.head:min(len(q.ring), q.head+q.n)])
-	copy(ring[c:], q.ring[:q.n-c])
+	ring := make([]run, max(2*len(q.ring), 2))
+	for i := range q.runs {
+		ring[i] = *q.at(i)
+	}
 	q.ring, q.head = ring, 0
 }
 
-// consumeLocked advances the head by n events.
-func (q *queue) consumeLocked(n int) {
-	q.head = (q.head + n) & (len(q.ring) - 1)
-	q.n -= n
-	q.first += uint64(n)
-}
-
-// dropLocked drops the n oldest events and leaves a lag in their place, one in each stretch between advisories.
+// dropLocked drops the n oldest events. What is missing is counted by a lag in its place, one in each stretch between
+// advisories.
 func (q *queue) dropLocked(n int) {
-	for n > 0 {
-		m := q.frontLocked()
-		stretch := n
-		if m < len(q.marks) {
-			stretch = min(n, int(q.marks[m].at-q.first))
+	q.events -= n
+	for i := 0; n > 0; {
+		if q.at(i).isAdvisory() {
+			i++
+			continue
 		}
-		for i := range stretch {
-			q.ring[(q.head+i)&(len(q.ring)-1)] = nil
+		if i == 0 || !q.at(i-1).isLag() {
+			q.insertLocked(i, newLagRun())
+			i++
 		}
-		q.consumeLocked(stretch)
-		q.lagLocked(m, q.first, uint64(stretch))
-		n -= stretch
+		r := *q.at(i)
+		drop := min(n, len(r))
+		n -= drop
+		q.at(i - 1).addLag(drop)
+		if drop < len(r) {
+			*q.at(i) = r[drop:]
+		} else {
+			q.removeLocked(i)
+		}
 	}
 }
 
-// skipLocked drops n events that arrive at an empty ring.
-func (q *queue) skipLocked(n int) {
-	if n > 0 {
-		q.first += uint64(n)
-		q.lagLocked(len(q.marks), q.first, uint64(n))
+// lagLocked records that n events are missing behind all that is queued.
+func (q *queue) lagLocked(n int) {
+	if q.runs == 0 || !q.at(q.runs-1).isLag() {
+		q.pushLocked(newLagRun())
 	}
+	q.at(q.runs - 1).addLag(n)
 }
 
-// frontLocked is the number of marks that go out before the oldest event.
-func (q *queue) frontLocked() (n int) {
-	for n < len(q.marks) && q.marks[n].at <= q.first {
-		n++
+// newLagRun makes a lag that still counts; nextLocked makes the event of it.
+func newLagRun() run { return run{{Advisory: &Advisory{Action: ActionLag}}} }
+
+func (r run) addLag(n int) { r[0].Advisory.Dropped += uint64(n) }
+
+// insertLocked puts r in front of the i-th run. i is small: it is the front that moves.
+func (q *queue) insertLocked(i int, r run) {
+	q.roomLocked()
+	q.head = (q.head - 1) & (len(q.ring) - 1)
+	q.runs++
+	for j := range i {
+		*q.at(j) = *q.at(j + 1)
 	}
-	return n
+	*q.at(i) = r
 }
 
-// lagLocked records at mark m that n events before position at are missing.
-func (q *queue) lagLocked(m int, at, n uint64) {
-	if m > 0 && q.marks[m-1].ev == nil {
-		q.marks[m-1].at = at
-		q.marks[m-1].lag += n
-		return
+// removeLocked takes the i-th run out. i is small: it is the front that moves.
+func (q *queue) removeLocked(i int) {
+	for j := i; j > 0; j-- {
+		*q.at(j) = *q.at(j - 1)
 	}
-	q.marks = append(q.marks, mark{})
-	copy(q.marks[m+1:], q.marks[m:])
-	q.marks[m] = mark{at: at, lag: n}
+	q.popLocked()
 }

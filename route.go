@@ -37,19 +37,25 @@ func (r *router) route(burst []pgwire.Notification) {
 	r.flushLocked()
 }
 
-func (r *router) decodeLocked(topic string, codec Codec, burst []pgwire.Notification) []*Event {
-	run := r.run[:0]
+// decodeLocked makes events of notifications on one topic. What cannot be decoded is reported and left out.
+func (r *router) decodeLocked(topic string, codec Codec, burst []pgwire.Notification) run {
+	var decoded run
 	for i := range burst {
 		ev := newEvent(topic, &burst[i])
-		if err := decodeSafely(codec, ev); err != nil {
+		if err := decodeSafely(codec, &ev.Event); err != nil {
 			r.undecodable++
 			r.report.trouble("undecodable", &DecodeError{Topic: topic, Payload: ev.Payload, Err: err})
 			continue
 		}
-		run = append(run, ev)
+		if len(burst) == 1 {
+			return ev.run()
+		}
+		if decoded == nil {
+			decoded = make(run, 0, len(burst))
+		}
+		decoded = append(decoded, &ev.Event)
 	}
-	r.run = run
-	return run
+	return decoded
 }
 
 // decodeSafely takes a codec's panic as an error.
@@ -65,9 +71,9 @@ func decodeSafely(codec Codec, ev *Event) (err error) {
 	return codec.Decode(ev)
 }
 
-// stageLocked keeps events for a group's consumers until the whole burst is decoded.
-func (r *router) stageLocked(g *group, run []*Event) {
-	if len(run) == 0 {
+// stageLocked keeps a run for a group's consumers until the whole burst is decoded.
+func (r *router) stageLocked(g *group, events run) {
+	if len(events) == 0 {
 		return
 	}
 	for _, sub := range g.subs {
@@ -76,33 +82,32 @@ func (r *router) stageLocked(g *group, run []*Event) {
 			r.staged = append(r.staged, c)
 			if last := len(r.spare) - 1; last >= 0 {
 				c.staged, r.spare = r.spare[last], r.spare[:last]
-				r.spareRoom -= cap(c.staged)
 			}
 		}
-		c.staged = append(c.staged, run...)
+		c.staged = append(c.staged, events)
 	}
 }
 
 // flushLocked pushes what is staged and schedules those whom it wakes.
 func (r *router) flushLocked() {
-	const spareRoomLimit = 1 << 17 // pointers
+	const (
+		spares    = 1 << 14 // buffers to keep
+		spareRoom = 16      // runs in one of them
+	)
 	for _, c := range r.staged {
-		wake, overflowed := c.queue.put(c.staged)
+		wake, overflowed := c.queue.put(c.staged...)
 		if wake {
 			r.ready = append(r.ready, c)
 		}
 		if overflowed {
 			r.overflowLocked(c)
 		}
-		clear(c.staged)
-		if r.spareRoom+cap(c.staged) <= spareRoomLimit {
-			r.spareRoom += cap(c.staged)
+		if clear(c.staged); cap(c.staged) <= spareRoom && len(r.spare) < spares {
 			r.spare = append(r.spare, c.staged[:0])
 		}
 		c.staged = nil
 	}
 	r.delivery.add(r.ready...)
-	clear(r.run[:cap(r.run)])
 	clear(r.staged)
 	clear(r.ready)
 	r.staged, r.ready = r.staged[:0], r.ready[:0]

@@ -25,11 +25,9 @@ type router struct {
 	received, unwanted, undecodable uint64
 
 	// Scratch space of route.
-	run       []*Event
-	staged    []*Consumer
-	ready     []*Consumer
-	spare     [][]*Event
-	spareRoom int
+	staged []*Consumer // with runs of the burst
+	ready  []*Consumer // woken by it
+	spare  [][]run     // buffers for Consumer.staged
 }
 
 // phase of the router.

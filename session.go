@@ -67,9 +67,7 @@ func newSession(l *link, cfg *Config, router *router, report *reporter, onListen
 func (s *session) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.terminate)
 	defer stop()
-	if s.router.attach(s.wake) {
-		s.onListen()
-	}
+	s.router.attach(s.wake)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -284,7 +282,8 @@ func (s *session) write() error {
 func (s *session) batch(probe bool) []*statement {
 	var batch []*statement
 	var together []change
-	for _, c := range s.router.changes() {
+	changes, unannounced := s.router.changes()
+	for _, c := range changes {
 		if c.ch.alone {
 			batch = append(batch, newStatement(c))
 			continue
@@ -299,7 +298,7 @@ func (s *session) batch(probe bool) []*statement {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if probe || len(s.barriers) > 0 {
+	if probe || unannounced || len(s.barriers) > 0 {
 		batch = append(batch, &statement{sql: probeSQL, barriers: s.barriers})
 		s.barriers = nil
 	}

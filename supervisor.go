@@ -3,6 +3,7 @@ package pghub
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,7 +112,7 @@ func (s *supervisor) live() (listened time.Duration, err error) {
 	}
 	var began time.Time
 	var sess *session
-	sess = newSession(l, s.cfg, s.router, s.report, func() { // on this goroutine, which reads the connection
+	sess = newSession(l, s.cfg, s.router, s.report, func() { // called by run, on this goroutine
 		began = time.Now()
 		s.listening(sess)
 	})
@@ -123,12 +124,12 @@ func (s *supervisor) live() (listened time.Duration, err error) {
 	if !began.IsZero() {
 		listened = time.Since(began)
 	}
-	return listened, fmt.Errorf("pghub: connection to %s (process %d) lost: %w", l.server, l.pid, err)
+	return listened, fmt.Errorf("pghub: listener connection to %s (process %d) ended: %w", l.server, l.pid, err)
 }
 
 func (s *supervisor) listening(sess *session) {
 	s.enter(StateListening, sess, nil)
-	s.report.logger.Info("pghub: listening", "server", sess.server, "pid", sess.pid, "version", sess.version, "attempt", s.attempts.Load())
+	s.report.log(slog.LevelInfo, "listening", "pghub: listening", "server", sess.server, "pid", sess.pid, "version", sess.version, "attempt", s.attempts.Load())
 	if s.hasStarted() {
 		s.reconnects.Add(1)
 		return
