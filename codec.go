@@ -214,13 +214,13 @@ func jsonValue(b []byte) json.RawMessage {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-const sixtyFourBlanks = "                                                                "
-
+// blanks spells n > 0 in the four blanks of JSON: five of them tell more than a thousand payloads apart.
 func blanks(n int) string {
-	if n <= len(sixtyFourBlanks) {
-		return sixtyFourBlanks[:n]
+	var b []byte
+	for ; n > 0; n = (n - 1) / 4 {
+		b = append(b, " \t\n\r"[(n-1)%4])
 	}
-	return strings.Repeat(" ", n)
+	return string(b)
 }
 
 // appendJSON appends value as compact JSON. The error wraps ErrValue.
