@@ -26,7 +26,8 @@ type Config struct {
 	// Name of the hub, for logs and as application_name of the listener connection: "pghub", or "pghub:" and the name.
 	Name string
 
-	// Logger gets a line for every change of state and for trouble. nil: silent.
+	// Logger gets a line for every change of state and for trouble, at most one a second for the same cause, from a
+	// goroutine of its own. nil: silent.
 	Logger *slog.Logger
 
 	// Codec of events. nil: KeyValueCodec{}.
@@ -46,13 +47,13 @@ type Config struct {
 	// unbounded.
 	QueueSize int
 
-	// StopTimeout bounds the graceful stop at the end of Run. 0: 10 s.
+	// StopTimeout bounds the graceful stop at the end of Run, and how long any stop waits for OnError. 0: 10 s.
 	StopTimeout time.Duration
 
 	// OnError is told of trouble that no caller waits for: a payload that cannot be decoded (*[DecodeError]), a handler
 	// that panicked (ErrPanic), a connection lost or not to be had, a topic that cannot be listened to any more
 	// (*[ListenError]), a consumer that overflowed (ErrSlowConsumer). It runs on a goroutine of its own and never
-	// concurrently with itself; while it runs, up to 1,024 errors wait, and further ones are only logged and counted.
+	// concurrently with itself; while it runs up to 1,024 errors wait, and how many found no room is logged.
 	OnError func(error)
 }
 

@@ -204,12 +204,12 @@ func (h *Hub) shutDown(started bool, cause error) {
 		<-c.done
 	}
 	abort()
-	h.report.wait()
+	h.report.log(slog.LevelInfo, "stopped", "pghub: stopped")
+	h.report.wait(h.cfg.StopTimeout)
 
 	h.mu.Lock()
 	h.life = lifeStopped
 	h.mu.Unlock()
-	h.report.logger.Info("pghub: stopped")
 	close(h.stopped)
 	h.cutOff()
 }

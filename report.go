@@ -9,23 +9,33 @@ import (
 	"time"
 )
 
-// reporter tells the user of trouble without ever making the hub wait: the log at most once a second for the same cause,
-// Config.OnError by a goroutine that exists only while there is something to say.
+// reporter writes the log and tells Config.OnError of trouble. Both run code of the user's, which may block, while what
+// is reported comes from the goroutine that reads the connection and from under locks: so a goroutine that exists only
+// while there is something to say does the talking.
 type reporter struct {
 	logger  *slog.Logger
 	onError func(error)
 
-	mu        sync.Mutex
-	logged    map[string]logged // by cause
-	waiting   []error           // for onError
-	unheard   uint64            // errors that found no room in waiting
-	reporting bool
-	idle      *sync.Cond // reporting has become false
+	mu      sync.Mutex
+	waiting []report
+	unheard int             // reports that found no room
+	lines   map[string]line // the last ones, by cause
+	talking bool
+	quiet   chan struct{} // closed when talking ends; made when it begins
 }
 
-type logged struct {
+// report is a line for the log, an error for OnError, or both.
+type report struct {
+	level slog.Level
+	line  string
+	attrs []any
+	err   error
+}
+
+// line is when a cause was last written about, and how often it came up since.
+type line struct {
 	at      time.Time
-	skipped int // lines since then
+	skipped int
 }
 
 func newReporter(cfg *Config) *reporter {
@@ -33,90 +43,112 @@ func newReporter(cfg *Config) *reporter {
 	if cfg.Name != "" {
 		logger = logger.With("hub", cfg.Name)
 	}
-	r := &reporter{logger: logger, onError: cfg.OnError, logged: make(map[string]logged)}
-	r.idle = sync.NewCond(&r.mu)
-	return r
+	return &reporter{logger: logger, onError: cfg.OnError, lines: make(map[string]line)}
 }
 
 // trouble logs err and passes it to OnError.
 func (r *reporter) trouble(cause string, err error, attrs ...any) {
-	r.log(slog.LevelWarn, cause, err.Error(), attrs...)
-	if r.onError == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.waiting) >= errorsWaitingForUser {
-		r.unheard++
-		return
-	}
-	r.waiting = append(r.waiting, err)
-	if !r.reporting {
-		r.reporting = true
-		go r.run()
-	}
+	r.report(cause, report{level: slog.LevelWarn, line: err.Error(), attrs: attrs, err: err})
 }
 
 // log writes a line, unless one on the same cause was written within the last second.
 func (r *reporter) log(level slog.Level, cause, msg string, attrs ...any) {
-	if !r.logger.Enabled(context.Background(), level) {
-		return
-	}
-	r.mu.Lock()
-	last, now := r.logged[cause], time.Now()
-	if now.Sub(last.at) < logSilence {
-		last.skipped++
-		r.logged[cause] = last
-		r.mu.Unlock()
-		return
-	}
-	r.logged[cause] = logged{at: now}
-	r.mu.Unlock()
-	if last.skipped > 0 {
-		attrs = append(attrs, "similar_lines_skipped", last.skipped)
-	}
-	r.logger.Log(context.Background(), level, msg, attrs...)
+	r.report(cause, report{level: level, line: msg, attrs: attrs})
 }
 
-// run calls OnError with one error after another until none is left.
-func (r *reporter) run() {
+func (r *reporter) report(cause string, rep report) {
+	logged := r.logger.Enabled(context.Background(), rep.level)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !logged || !r.dueLocked(cause, &rep) {
+		rep.line = ""
+	}
+	if r.onError == nil {
+		rep.err = nil
+	}
+	switch {
+	case rep.line == "" && rep.err == nil:
+		return
+	case len(r.waiting) >= errorsWaitingForUser:
+		r.unheard++
+		return
+	}
+	r.waiting = append(r.waiting, rep)
+	if !r.talking {
+		r.talking, r.quiet = true, make(chan struct{})
+		go r.talk()
+	}
+}
+
+// dueLocked limits the lines on one cause.
+func (r *reporter) dueLocked(cause string, rep *report) bool {
+	last, now := r.lines[cause], time.Now()
+	if now.Sub(last.at) < logSilence {
+		last.skipped++
+		r.lines[cause] = last
+		return false
+	}
+	r.lines[cause] = line{at: now}
+	if last.skipped > 0 {
+		rep.attrs = append(rep.attrs, "similar_lines_skipped", last.skipped)
+	}
+	return true
+}
+
+// talk says one thing after another until nothing is left.
+func (r *reporter) talk() {
 	for {
 		r.mu.Lock()
 		if len(r.waiting) == 0 {
-			r.reporting = false
-			r.idle.Broadcast()
+			r.talking = false
+			close(r.quiet)
 			r.mu.Unlock()
 			return
 		}
-		err := r.waiting[0]
-		r.waiting = r.waiting[1:]
+		rep, unheard := r.waiting[0], r.unheard
+		r.waiting, r.unheard = r.waiting[1:], 0
 		r.mu.Unlock()
-		r.call(err)
+		if unheard > 0 {
+			r.logger.Warn("pghub: OnError is slow: errors were not passed to it", "errors", unheard)
+		}
+		r.say(rep)
 	}
 }
 
-// call survives an OnError that panics, or that ends its goroutine (runtime.Goexit): then another one goes on.
-func (r *reporter) call(err error) {
+// say survives a user's code that panics, or that ends its goroutine (runtime.Goexit): then another one goes on.
+func (r *reporter) say(rep report) {
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
 		v := recover()
-		r.logger.Error("pghub: OnError panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		if v == nil {
-			go r.run()
+			go r.talk()
 		}
+		r.logger.Error("pghub: OnError panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	}()
-	r.onError(err)
+	if rep.line != "" {
+		r.logger.Log(context.Background(), rep.level, rep.line, rep.attrs...)
+	}
+	if rep.err != nil {
+		r.onError(rep.err)
+	}
 	returned = true
 }
 
-// wait returns when OnError has heard of everything.
-func (r *reporter) wait() {
+// wait returns when everything has been said, or after some time: OnError itself may be what waits for the hub to stop.
+func (r *reporter) wait(atMost time.Duration) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.reporting {
-		r.idle.Wait()
+	talking, quiet := r.talking, r.quiet
+	r.mu.Unlock()
+	if !talking {
+		return
+	}
+	timeout := time.NewTimer(atMost)
+	defer timeout.Stop()
+	select {
+	case <-quiet:
+	case <-timeout.C:
 	}
 }
