@@ -24,12 +24,6 @@ type Codec interface {
 	Decode(ev *Event) error
 }
 
-// padder is a Codec whose payloads can be told apart without changing what they mean. PostgreSQL folds equal
-// notifications of one transaction into one, so the n-th equal payload of a batch (n > 0) is sent padded.
-type padder interface {
-	pad(payload string, n int) string
-}
-
 // KeyValueCodec is the wire format that pg-hub clients of all languages share: the letter e, the keys in decimal joined
 // by commas, and, if there is a value, a colon and its JSON: `e`, `e1,2,3`, `e5:{"a":1}`, `e:"text"`.
 //
@@ -82,13 +76,6 @@ func (c KeyValueCodec) Decode(ev *Event) error {
 	return nil
 }
 
-func (KeyValueCodec) pad(payload string, n int) string {
-	if !strings.Contains(payload, ":") {
-		return payload + ":null" + blanks(n-1)
-	}
-	return payload + blanks(n)
-}
-
 // JSONCodec takes the whole payload as the value: what ordinary triggers send. It has no place for keys.
 type JSONCodec struct {
 	Strict bool // as of KeyValueCodec
@@ -110,8 +97,6 @@ func (c JSONCodec) Decode(ev *Event) error {
 	}
 	return nil
 }
-
-func (JSONCodec) pad(payload string, n int) string { return payload + blanks(n) }
 
 // RawCodec passes any payload through as it is: read [Event.Payload]; Key and Value stay nil.
 type RawCodec struct{}
@@ -214,6 +199,28 @@ func jsonValue(b []byte) json.RawMessage {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
+// padOf is how a codec's payloads are told apart without changing what they mean. PostgreSQL folds equal notifications of
+// one transaction into one, so the n-th equal payload of a batch (n > 0) is sent padded. nil: they cannot be. It goes by
+// the type itself, since a codec that embeds one of ours may have payloads of any form.
+func padOf(c Codec) func(payload string, n int) string {
+	switch c.(type) {
+	case KeyValueCodec:
+		return padKeyValue
+	case JSONCodec:
+		return padJSON
+	}
+	return nil
+}
+
+func padKeyValue(payload string, n int) string {
+	if !strings.Contains(payload, ":") {
+		return payload + ":null" + blanks(n-1)
+	}
+	return payload + blanks(n)
+}
+
+func padJSON(payload string, n int) string { return payload + blanks(n) }
+
 // blanks spells n > 0 in the four blanks of JSON: five of them tell more than a thousand payloads apart.
 func blanks(n int) string {
 	var b []byte
@@ -225,8 +232,13 @@ func blanks(n int) string {
 
 // appendJSON appends value as compact JSON. The error wraps ErrValue.
 func appendJSON(dst []byte, value any) ([]byte, error) {
-	if s, ok := value.(string); ok && !utf8.ValidString(s) {
-		return nil, fmt.Errorf("%w: a string is not valid UTF-8", ErrValue)
+	if s, ok := value.(string); ok {
+		if isPlain(s) {
+			return append(append(append(dst, '"'), s...), '"'), nil
+		}
+		if !utf8.ValidString(s) {
+			return nil, fmt.Errorf("%w: a string is not valid UTF-8", ErrValue)
+		}
 	}
 	start := len(dst)
 	w := appendWriter{dst}
@@ -243,9 +255,19 @@ func appendJSON(dst []byte, value any) ([]byte, error) {
 	return b, nil
 }
 
+// isPlain reports whether a string stands for itself between quotes.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
 func appendJSONString(dst []byte, s string) []byte {
 	dst, err := appendJSON(dst, s)
-	if err != nil { // a topic comes from the server or was checked: both are UTF-8
+	if err != nil { // a topic that was subscribed to has been checked
 		panic(err)
 	}
 	return dst

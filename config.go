@@ -121,7 +121,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if !utf8.ValidString(cfg.Name) || strings.IndexByte(cfg.Name, 0) >= 0 {
 		return cfg, fmt.Errorf("pghub: Config.Name %q is not UTF-8 without NUL", cfg.Name)
 	}
-	cfg.ReconnectMin = orDefault(cfg.ReconnectMin, defaultReconnectMin)
+	cfg.ReconnectMin = orDefault(cfg.ReconnectMin, min(defaultReconnectMin, orDefault(cfg.ReconnectMax, defaultReconnectMax)))
 	cfg.ReconnectMax = orDefault(cfg.ReconnectMax, max(defaultReconnectMax, cfg.ReconnectMin))
 	cfg.ProbeInterval = orDefault(cfg.ProbeInterval, defaultProbeInterval)
 	cfg.ProbeTimeout = orDefault(cfg.ProbeTimeout, defaultProbeTimeout)

@@ -8,11 +8,9 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // link is a listener connection that has been checked and is ready for LISTEN.
@@ -59,7 +57,7 @@ func checked(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, 
 			return nil, err
 		}
 	}
-	return hijack(conn)
+	return hijack(ctx, conn)
 }
 
 // listenerConfig is the configuration of the listener connection.
@@ -144,34 +142,16 @@ func hears(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cf
 	return nil
 }
 
-// hijack takes the socket out of pgconn's hands.
-func hijack(conn *pgconn.PgConn) (*link, error) {
+// hijack takes the socket out of pgconn's hands, with nothing read ahead and, after a slow write, nobody else reading it.
+func hijack(ctx context.Context, conn *pgconn.PgConn) (*link, error) {
+	if err := conn.SyncConn(ctx); err != nil {
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
+	}
 	h, err := conn.Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}
-	if err := emptyBuffer(h); err != nil {
-		_ = h.Conn.Close() // the reason to give up is err
-		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
-	}
 	return &link{conn: h.Conn, pid: h.PID, server: h.Conn.RemoteAddr().String(), version: h.ParameterStatuses["server_version"]}, nil
-}
-
-// emptyBuffer takes what pgconn has read ahead: before LISTEN only notices and parameters can have come along, or the end.
-func emptyBuffer(h *pgconn.HijackedConn) error {
-	if err := h.Conn.SetDeadline(time.Now().Add(connectTimeout)); err != nil {
-		return err
-	}
-	for h.Frontend.ReadBufferLen() > 0 {
-		msg, err := h.Frontend.Receive()
-		if err != nil {
-			return err
-		}
-		if e, ok := msg.(*pgproto3.ErrorResponse); ok {
-			return pgconn.ErrorResponseToPgError(e)
-		}
-	}
-	return h.Conn.SetDeadline(time.Time{})
 }
 
 // hopeless tells errors that waiting does not mend from a server that is not there, not ready, or full.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +31,8 @@ type Consumer struct {
 	greeted bool            // has been told, or need not be told, that the hub is connected
 	closed  bool            // takes no new subscriptions
 	staged  []run           // of the burst that is being routed
+
+	retired bool // has had its last event; owned by hub.mu
 
 	// Owned by delivery.mu.
 	next   *Consumer
@@ -85,6 +88,9 @@ func (c *Consumer) Subscribe(ctx context.Context, topics ...string) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("pghub: subscribe: %w", err)
+	}
+	if c.hub.isStopping() {
+		return fmt.Errorf("pghub: subscribe: %w", ErrStopped)
 	}
 	req, err := c.hub.router.subscribe(c, topics)
 	if err != nil {
@@ -273,25 +279,43 @@ func (c *Consumer) panicked(what string, ev *Event, value any) {
 // backoff is the wait before the attempt after so many failures: random, so that many hubs do not come back in step.
 func backoff(failures int, lowest, highest time.Duration) time.Duration {
 	ceiling := highest
-	if failures < 32 && lowest<<failures > 0 { // else it has long been reached
-		ceiling = min(lowest<<failures, highest)
+	if lowest < highest>>failures {
+		ceiling = lowest << failures
 	}
-	return rand.N(ceiling + 1)
+	return rand.N(ceiling)
 }
 
 // findLocked returns the place of a topic in c.subs, and the subscription if it is there.
 func (c *Consumer) findLocked(topic string) (int, *subscription) {
 	i, found := slices.BinarySearchFunc(c.subs, topic, func(s *subscription, topic string) int {
-		switch {
-		case s.ch.name < topic:
-			return -1
-		case s.ch.name > topic:
-			return 1
-		}
-		return 0
+		return strings.Compare(s.ch.name, topic)
 	})
 	if !found {
 		return i, nil
 	}
 	return i, c.subs[i]
+}
+
+// insertLocked adds subscriptions to topics that c.subs does not have.
+func (c *Consumer) insertLocked(added []*subscription) {
+	switch len(added) {
+	case 0:
+	case 1: // sorting costs more
+		i, _ := c.findLocked(added[0].ch.name)
+		c.subs = slices.Insert(c.subs, i, added[0])
+	default:
+		c.subs = append(c.subs, added...)
+		slices.SortFunc(c.subs, func(a, b *subscription) int { return strings.Compare(a.ch.name, b.ch.name) })
+	}
+}
+
+// deleteLocked takes subscriptions that have ended out of c.subs.
+func (c *Consumer) deleteLocked(ended []*subscription) {
+	if len(ended) == 1 {
+		if i, sub := c.findLocked(ended[0].ch.name); sub == ended[0] {
+			c.subs = slices.Delete(c.subs, i, i+1)
+		}
+		return
+	}
+	c.subs = slices.DeleteFunc(c.subs, func(sub *subscription) bool { return sub.ended })
 }

@@ -58,11 +58,6 @@ func (d *delivery) add(ready ...*Consumer) {
 		d.pushLocked(c)
 	}
 	d.staffLocked()
-	if d.ready > 0 {
-		d.watchLocked(turnWatch)
-	} else if len(d.workers) > 0 && d.pace == 0 {
-		d.watchLocked(slowWatch)
-	}
 }
 
 func (d *delivery) pushLocked(c *Consumer) {
@@ -82,13 +77,17 @@ func (d *delivery) pushLocked(c *Consumer) {
 	d.ready++
 }
 
-// staffLocked starts workers for the ready consumers, up to one a processor beyond those that are stuck.
+// staffLocked starts workers for the ready consumers, up to one a processor beyond those that are stuck. The watch sees
+// to it that the others come to their turn.
 func (d *delivery) staffLocked() {
 	free := runtime.GOMAXPROCS(0) - (len(d.workers) - d.stuck)
 	for range min(free, d.ready) {
 		w := &worker{since: d.ticks}
 		d.workers[w] = struct{}{}
 		go d.work(w)
+	}
+	if d.ready > 0 {
+		d.watchLocked(turnWatch)
 	}
 }
 
@@ -201,10 +200,12 @@ func (d *delivery) watch() {
 		}
 	}
 	d.staffLocked()
-	if d.ready > 0 {
-		d.watchLocked(turnWatch)
-	} else if unnamed > 0 {
+	switch {
+	case d.ready > 0:
+	case unnamed > 0:
 		d.watchLocked(slowWatch)
+	case len(d.workers) > 0: // they may come to further events
+		d.watchLocked(slowAgain)
 	}
 	d.mu.Unlock()
 

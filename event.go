@@ -94,7 +94,10 @@ func (e *Event) MarshalJSON() ([]byte, error) {
 	if e.Advisory != nil {
 		b = append(b, "null"...)
 	} else {
-		b = appendJSONString(b, e.Topic)
+		var err error
+		if b, err = appendJSON(b, e.Topic); err != nil {
+			return nil, err
+		}
 	}
 	b = append(b, `,"key":[`...)
 	for i, k := range e.Key {

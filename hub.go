@@ -80,8 +80,8 @@ func (h *Hub) Start(ctx context.Context) error { return h.start(ctx, false) }
 func (h *Hub) Run(ctx context.Context) error {
 	err := h.start(ctx, true)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil // stopped before it ever came to listen
+	case errors.Is(err, errStoppedEarly), err != nil && ctx.Err() != nil:
+		return nil
 	case err != nil:
 		return err
 	}
@@ -95,6 +95,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	return h.Stop(stopCtx)
 }
 
+var errStoppedEarly = fmt.Errorf("%w before it came to listen", ErrStopped)
+
 func (h *Hub) start(ctx context.Context, patient bool) error {
 	h.mu.Lock()
 	switch h.life {
@@ -106,6 +108,7 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 		return fmt.Errorf("pghub: start: %w", ErrStopped)
 	}
 	h.life = lifeRunning
+	h.router.start()
 	go h.supervisor.run(patient)
 	h.mu.Unlock()
 
@@ -116,13 +119,13 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 			return nil
 		}
 		if h.isStopping() {
-			err = ErrStopped
+			err = errStoppedEarly
 		}
 	case <-ctx.Done():
 		h.supervisor.cancel()
 		<-h.supervisor.started
 		err = ctx.Err()
-		if cause := h.supervisor.err; cause != nil {
+		if cause := h.supervisor.err; cause != nil && cause != ErrStopped {
 			err = fmt.Errorf("%w: %w", err, cause)
 		}
 	}
@@ -238,6 +241,7 @@ func (h *Hub) retire(c *Consumer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.retired.add(c.Stats())
+	c.retired = true
 	if _, before := h.excused[c]; before {
 		delete(h.excused, c)
 		return
@@ -249,7 +253,7 @@ func (h *Hub) retire(c *Consumer) {
 func (h *Hub) excuse(c *Consumer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, before := h.excused[c]; !before {
+	if _, before := h.excused[c]; !before && !c.retired {
 		h.excused[c] = struct{}{}
 		h.oneLessLocked()
 	}
@@ -308,6 +312,9 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 	}
 	if err := c.Subscribe(ctx, full.Topics...); err != nil {
 		_ = c.Close() // never fails
+		if pull != nil {
+			c.advised(&Advisory{Final: true}) // no loop takes the last event
+		}
 		return nil, err
 	}
 	return c, nil

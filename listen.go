@@ -56,18 +56,30 @@ func (req *request) fail(err error) {
 	close(req.done)
 }
 
-// changedLocked notes that a channel may have to be listened to, or left.
+// changedLocked notes that a channel may have to be listened to, or left. Between sessions there is nothing to note: one
+// begins with all that is wanted then.
 func (r *router) changedLocked(ch *channel) {
+	if r.wake == nil {
+		if !ch.wanted() {
+			delete(r.channels, ch.name)
+		}
+		return
+	}
 	if !ch.dirty {
 		ch.dirty = true
 		r.dirty = append(r.dirty, ch)
 	}
-	if r.wake != nil {
-		select {
-		case r.wake <- struct{}{}:
-		default:
-		}
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
+}
+
+// start has calls of Subscribe wait for the server from now on.
+func (r *router) start() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.phase = phaseAway
 }
 
 // attach begins a session: everything wanted has to be listened to, the busiest channels first, since the server looks
@@ -76,9 +88,6 @@ func (r *router) attach(wake chan<- struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wake = wake
-	if r.phase == phaseIdle {
-		r.phase = phaseAway
-	}
 	for _, ch := range r.channels {
 		ch.refused, ch.alone = nil, false
 		ch.owed = true

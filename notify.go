@@ -27,11 +27,7 @@ func (h *Hub) Notify(ctx context.Context, topic string, key []int64, value any) 
 	if err != nil {
 		return err
 	}
-	var pad func(string, int) string
-	if p, ok := h.cfg.Codec.(padder); ok {
-		pad = p.pad
-	}
-	return h.publish(ctx, topic, payload, pad)
+	return h.publish(ctx, topic, payload, padOf(h.cfg.Codec))
 }
 
 // NotifyPayload publishes any text of up to 7,999 bytes of UTF-8 without NUL, as it is; otherwise it is like Notify. Equal

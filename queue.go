@@ -1,6 +1,7 @@
 package pghub
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -21,6 +22,7 @@ type queue struct {
 	delivered atomic.Uint64
 
 	mu        sync.Mutex
+	lead      []run // advisories that go before the ring: events that stood between them were dropped
 	ring      []run // its length is 0 or a power of two
 	head      int
 	runs      int    // in the ring
@@ -32,9 +34,9 @@ type queue struct {
 	dropped   uint64
 	lagging   bool // events were dropped since the queue was empty
 
-	hand       run      // what the worker has fetched and not yet finished
-	handBase   uint64   // delivered when hand[0] was the next
-	voidTopics []string // unsubscribed while events of theirs were in hand
+	hand       run                 // what the worker has fetched and not yet finished
+	handBase   uint64              // delivered when hand[0] was the next
+	voidTopics map[string]struct{} // unsubscribed while something was in hand
 	voidAll    bool
 }
 
@@ -126,20 +128,24 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 		q.sealed, q.final = true, final
 	}
 	if discard && !q.finished {
-		q.ring, q.head, q.runs, q.events = nil, 0, 0, 0
+		q.lead, q.ring, q.head, q.runs, q.events = nil, nil, 0, 0, 0
 		q.voidAll = true
 		q.recall.Store(true)
 	}
 }
 
-// revoke removes what waits of an unsubscribed topic.
-func (q *queue) revoke(topic string) {
+// revoke removes what waits of unsubscribed topics.
+func (q *queue) revoke(topics ...string) {
+	gone := make(map[string]struct{}, len(topics))
+	for _, t := range topics {
+		gone[t] = struct{}{}
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := 0
 	for i := range q.runs {
 		r := *q.at(i)
-		if !r.isAdvisory() && r[0].Topic == topic {
+		if _, void := gone[r[0].Topic]; void { // an advisory has none
 			q.events -= len(r)
 			continue
 		}
@@ -151,7 +157,11 @@ func (q *queue) revoke(topic string) {
 	}
 	q.runs = kept
 	if len(q.hand) > 0 {
-		q.voidTopics = append(q.voidTopics, topic)
+		if q.voidTopics == nil {
+			q.voidTopics = gone
+		} else {
+			maps.Copy(q.voidTopics, gone)
+		}
 		q.recall.Store(true)
 	}
 }
@@ -167,13 +177,13 @@ func (q *queue) take() run {
 	}
 	switch {
 	case len(hand) > 0:
-	case q.runs > 0:
+	case len(q.lead)+q.runs > 0:
 		hand = q.nextLocked()
 	case q.sealed && !q.finished:
 		hand = run{q.final}
 		q.finished = true
 	}
-	if q.runs == 0 {
+	if len(q.lead)+q.runs == 0 {
 		q.lagging = false
 		if len(q.ring) > idleRing {
 			q.ring, q.head = nil, 0
@@ -185,23 +195,25 @@ func (q *queue) take() run {
 }
 
 // nextLocked takes the first run off, or as much of it as may be in hand.
-func (q *queue) nextLocked() run {
-	front := q.at(0)
-	r := *front
-	if r.isAdvisory() {
-		q.popLocked()
-		if r.isLag() {
-			r = run{newLag(r[0].Advisory.Dropped)}
+func (q *queue) nextLocked() (next run) {
+	if len(q.lead) > 0 {
+		next = q.lead[0]
+		if q.lead = q.lead[1:]; len(q.lead) == 0 {
+			q.lead = nil
 		}
-		return r
-	}
-	if len(r) > q.batch {
-		r, *front = r[:q.batch], r[q.batch:]
+	} else if front := q.at(0); len(*front) > q.batch {
+		next, *front = (*front)[:q.batch], (*front)[q.batch:]
 	} else {
+		next = *front
 		q.popLocked()
 	}
-	q.events -= len(r)
-	return r
+	switch {
+	case next.isLag():
+		return run{newLag(next[0].Advisory.Dropped)}
+	case !next.isAdvisory():
+		q.events -= len(next)
+	}
+	return next
 }
 
 // sift removes what has become void from what is left in the worker's hand.
@@ -224,12 +236,8 @@ func (q *queue) siftLocked(hand run) run {
 }
 
 func (q *queue) voidLocked(ev *Event) bool {
-	for _, t := range q.voidTopics {
-		if ev.Topic == t && ev.Advisory == nil {
-			return true
-		}
-	}
-	return false
+	_, void := q.voidTopics[ev.Topic]
+	return void
 }
 
 // holdLocked notes what is in the worker's hand; all of it is valid now.
@@ -306,55 +314,48 @@ func (q *queue) roomLocked() {
 // advisories.
 func (q *queue) dropLocked(n int) {
 	q.events -= n
-	for i := 0; n > 0; {
-		if q.at(i).isAdvisory() {
-			i++
+	for n > 0 {
+		front := q.at(0)
+		if front.isAdvisory() {
+			q.lead = append(q.lead, *front)
+			q.popLocked()
 			continue
 		}
-		if i == 0 || !q.at(i-1).isLag() {
-			q.insertLocked(i, newLagRun())
-			i++
-		}
-		r := *q.at(i)
-		drop := min(n, len(r))
+		drop := min(n, len(*front))
 		n -= drop
-		q.at(i - 1).addLag(drop)
-		if drop < len(r) {
-			*q.at(i) = r[drop:]
+		q.lead = addLag(q.lead, drop)
+		if drop < len(*front) {
+			*front = (*front)[drop:]
 		} else {
-			q.removeLocked(i)
+			q.popLocked()
 		}
 	}
 }
 
 // lagLocked records that n events are missing behind all that is queued.
 func (q *queue) lagLocked(n int) {
-	if q.runs == 0 || !q.at(q.runs-1).isLag() {
-		q.pushLocked(newLagRun())
+	switch {
+	case q.runs == 0:
+		q.lead = addLag(q.lead, n)
+	case q.at(q.runs - 1).isLag():
+		q.at(q.runs - 1).add(n)
+	default:
+		q.pushLocked(newLagRun(n))
 	}
-	q.at(q.runs - 1).addLag(n)
+}
+
+// addLag records that n events are missing behind runs.
+func addLag(runs []run, n int) []run {
+	if last := len(runs) - 1; last >= 0 && runs[last].isLag() {
+		runs[last].add(n)
+		return runs
+	}
+	return append(runs, newLagRun(n))
 }
 
 // newLagRun makes a lag that still counts; nextLocked makes the event of it.
-func newLagRun() run { return run{{Advisory: &Advisory{Action: ActionLag}}} }
-
-func (r run) addLag(n int) { r[0].Advisory.Dropped += uint64(n) }
-
-// insertLocked puts r in front of the i-th run. i is small: it is the front that moves.
-func (q *queue) insertLocked(i int, r run) {
-	q.roomLocked()
-	q.head = (q.head - 1) & (len(q.ring) - 1)
-	q.runs++
-	for j := range i {
-		*q.at(j) = *q.at(j + 1)
-	}
-	*q.at(i) = r
+func newLagRun(n int) run {
+	return run{{Advisory: &Advisory{Action: ActionLag, Dropped: uint64(n)}}}
 }
 
-// removeLocked takes the i-th run out. i is small: it is the front that moves.
-func (q *queue) removeLocked(i int) {
-	for j := i; j > 0; j-- {
-		*q.at(j) = *q.at(j - 1)
-	}
-	q.popLocked()
-}
+func (r run) add(n int) { r[0].Advisory.Dropped += uint64(n) }

@@ -18,8 +18,8 @@ type reporter struct {
 
 	mu      sync.Mutex
 	waiting []report
-	unheard int             // reports that found no room
-	lines   map[string]line // the last ones, by cause
+	unheard int                 // reports that found no room
+	lines   map[string]lastLine // the last ones, by cause
 	talking bool
 	quiet   chan struct{} // closed when talking ends; made when it begins
 }
@@ -32,8 +32,8 @@ type report struct {
 	err   error
 }
 
-// line is when a cause was last written about, and how often it came up since.
-type line struct {
+// lastLine is when a cause was last written about, and how often it came up since.
+type lastLine struct {
 	at      time.Time
 	skipped int
 }
@@ -43,7 +43,7 @@ func newReporter(cfg *Config) *reporter {
 	if cfg.Name != "" {
 		logger = logger.With("hub", cfg.Name)
 	}
-	return &reporter{logger: logger, onError: cfg.OnError, lines: make(map[string]line)}
+	return &reporter{logger: logger, onError: cfg.OnError, lines: make(map[string]lastLine)}
 }
 
 // trouble logs err and passes it to OnError.
@@ -88,7 +88,7 @@ func (r *reporter) dueLocked(cause string, rep *report) bool {
 		r.lines[cause] = last
 		return false
 	}
-	r.lines[cause] = line{at: now}
+	r.lines[cause] = lastLine{at: now}
 	if last.skipped > 0 {
 		rep.attrs = append(rep.attrs, "similar_lines_skipped", last.skipped)
 	}

@@ -70,6 +70,7 @@ type subscription struct {
 	group *group     // nil until it is in effect
 	index int        // in group.subs
 	waits []*request // of Subscribe calls
+	ended bool       // unsubscribed
 }
 
 func newRouter(report *reporter, delivery *delivery) *router {
@@ -108,10 +109,10 @@ func (r *router) subscribe(c *Consumer, topics []string) (*request, error) {
 		return nil, ErrClosed
 	}
 	req := newRequest()
-	for _, topic := range topics {
-		i, sub := c.findLocked(topic)
+	for _, topic := range distinct(topics) {
+		_, sub := c.findLocked(topic)
 		if sub == nil {
-			sub = r.subscribeLocked(c, i, topic)
+			sub = r.subscribeLocked(c, topic)
 			req.added = append(req.added, sub)
 		}
 		inEffect := sub.group != nil && sub.ch.listening && r.phase == phaseListening
@@ -120,11 +121,28 @@ func (r *router) subscribe(c *Consumer, topics []string) (*request, error) {
 			req.left++
 		}
 	}
+	c.insertLocked(req.added)
 	req.settle(nil)
 	return req, nil
 }
 
-func (r *router) subscribeLocked(c *Consumer, i int, topic string) *subscription {
+// distinct leaves out what stands in topics before.
+func distinct(topics []string) []string {
+	if len(topics) < 2 {
+		return topics
+	}
+	seen := make(map[string]struct{}, len(topics))
+	first := make([]string, 0, len(topics))
+	for _, t := range topics {
+		if _, before := seen[t]; !before {
+			seen[t] = struct{}{}
+			first = append(first, t)
+		}
+	}
+	return first
+}
+
+func (r *router) subscribeLocked(c *Consumer, topic string) *subscription {
 	ch := r.channels[topic]
 	if ch == nil {
 		ch = &channel{name: topic}
@@ -132,7 +150,6 @@ func (r *router) subscribeLocked(c *Consumer, i int, topic string) *subscription
 	}
 	r.lastSeq++
 	sub := &subscription{c: c, ch: ch, seq: r.lastSeq}
-	c.subs = slices.Insert(c.subs, i, sub)
 	if ch.listening && !ch.leaving && r.phase == phaseListening {
 		r.activateLocked(sub)
 	} else {
@@ -160,7 +177,7 @@ func (r *router) adviseLocked(c *Consumer, ev *Event) {
 // groupOf returns the group of a codec, made if need be. Codecs that cannot be compared get one each.
 func (ch *channel) groupOf(codec Codec) *group {
 	for _, g := range ch.groups {
-		if reflect.TypeOf(codec).Comparable() && g.codec == codec {
+		if reflect.ValueOf(codec).Comparable() && g.codec == codec {
 			return g
 		}
 	}
@@ -191,12 +208,16 @@ func (r *router) giveUp(req *request, cause error) error {
 	return req.err
 }
 
-// undoLocked removes what a failed Subscribe call added, but for what another call waits for by now.
+// undoLocked removes what a failed Subscribe call added. What another call waits for by now is left to that one.
 func (r *router) undoLocked(req *request) {
 	for _, sub := range req.added {
-		sub.waits = slices.DeleteFunc(sub.waits, func(w *request) bool { return w == req })
-		if _, present := sub.c.findLocked(sub.ch.name); present == sub && len(sub.waits) == 0 {
-			r.unsubscribeLocked(sub, errUnsubscribed)
+		sub.waits = slices.DeleteFunc(sub.waits, func(w *request) bool { return w.left == 0 })
+		switch {
+		case sub.ended:
+		case len(sub.waits) > 0:
+			sub.waits[0].added = append(sub.waits[0].added, sub)
+		default:
+			r.revokeLocked(sub.c, []*subscription{sub})
 		}
 	}
 }
@@ -206,12 +227,14 @@ func (r *router) unsubscribe(c *Consumer, topics []string) *request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	req := newRequest()
-	for _, topic := range topics {
-		_, sub := c.findLocked(topic)
-		if sub == nil {
-			continue
+	var gone []*subscription
+	for _, topic := range distinct(topics) {
+		if _, sub := c.findLocked(topic); sub != nil {
+			gone = append(gone, sub)
 		}
-		r.unsubscribeLocked(sub, errUnsubscribed)
+	}
+	r.revokeLocked(c, gone)
+	for _, sub := range gone {
 		if ch := sub.ch; r.phase == phaseListening && ch.listening && !ch.wanted() {
 			ch.gone = append(ch.gone, req)
 			req.left++
@@ -221,12 +244,25 @@ func (r *router) unsubscribe(c *Consumer, topics []string) *request {
 	return req
 }
 
-// unsubscribeLocked removes a subscription, from the queue too; Subscribe calls that wait for it get err.
-func (r *router) unsubscribeLocked(sub *subscription, err error) {
-	ch, c := sub.ch, sub.c
-	if i, found := c.findLocked(ch.name); found == sub {
-		c.subs = slices.Delete(c.subs, i, i+1)
+// revokeLocked removes subscriptions of a consumer together with what waits of them in the queue.
+func (r *router) revokeLocked(c *Consumer, gone []*subscription) {
+	var inEffect []string
+	for _, sub := range gone {
+		if sub.group != nil {
+			inEffect = append(inEffect, sub.ch.name)
+		}
+		r.unsubscribeLocked(sub, errUnsubscribed)
 	}
+	c.deleteLocked(gone)
+	if len(inEffect) > 0 {
+		c.queue.revoke(inEffect...)
+	}
+}
+
+// unsubscribeLocked ends a subscription; Subscribe calls that wait for it get err. It is still in Consumer.subs.
+func (r *router) unsubscribeLocked(sub *subscription, err error) {
+	ch := sub.ch
+	sub.ended = true
 	if g := sub.group; g != nil {
 		last := len(g.subs) - 1
 		g.subs[sub.index] = g.subs[last]
@@ -236,7 +272,6 @@ func (r *router) unsubscribeLocked(sub *subscription, err error) {
 			ch.groups = slices.DeleteFunc(ch.groups, func(other *group) bool { return other == g })
 		}
 		sub.group = nil
-		c.queue.revoke(ch.name)
 	} else {
 		ch.pending = slices.DeleteFunc(ch.pending, func(other *subscription) bool { return other == sub })
 	}
@@ -255,8 +290,8 @@ func (r *router) remove(c *Consumer) {
 
 func (r *router) removeAllLocked(c *Consumer) {
 	c.closed = true
-	for len(c.subs) > 0 {
-		r.unsubscribeLocked(c.subs[len(c.subs)-1], ErrClosed)
+	for _, sub := range c.subs {
+		r.unsubscribeLocked(sub, ErrClosed)
 	}
 	c.subs = nil
 }

@@ -1,6 +1,7 @@
 package pghub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -82,21 +83,32 @@ func (s *session) run(ctx context.Context) error {
 
 // fail ends the session. Only the first reason counts: what follows is its consequence.
 func (s *session) fail(err error) {
+	if s.end(err) {
+		_ = s.conn.Close() // the reason is err
+	}
+}
+
+// terminate takes leave of the server, so that it does not log a lost client. The server's end of the connection, which
+// is its answer, is no loss.
+func (s *session) terminate() {
+	if !s.end(ErrStopped) {
+		return
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(terminateWriteTimeout))
+	_, _ = s.conn.Write(pgwire.AppendTerminate(nil)) // the connection is closed in any case
+	_ = s.conn.Close()
+}
+
+// end notes why the session ends. It reports whether this is the first reason; then the caller closes the connection.
+func (s *session) end(err error) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause != nil {
-		return
+		return false
 	}
 	s.cause = err
 	close(s.closed)
-	_ = s.conn.Close() // the reason is err
-}
-
-// terminate takes leave of the server, so that it does not log a lost client.
-func (s *session) terminate() {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(terminateWriteTimeout))
-	_, _ = s.conn.Write(pgwire.AppendTerminate(nil)) // the connection is closed in any case
-	s.fail(ErrStopped)
+	return true
 }
 
 // barrier waits until everything has been routed that was committed before the call, or the session or ctx ends: a
@@ -170,7 +182,8 @@ func (s *session) handle(f pgwire.Frame) error {
 			return fmt.Errorf("%w: %w", pgwire.ErrProtocol, err)
 		}
 		err := pgconn.ErrorResponseToPgError(&msg)
-		if msg.SeverityUnlocalized == "FATAL" || msg.SeverityUnlocalized == "PANIC" {
+		// Poolers do not send the one that is never translated.
+		if severity := cmp.Or(msg.SeverityUnlocalized, msg.Severity); severity == "FATAL" || severity == "PANIC" {
 			return err
 		}
 		s.mu.Lock()
