@@ -1,0 +1,142 @@
+// Cache keeps copies of a table in memory fresh by events, across a lost connection too, and proves it: two caches, each
+// with a hub of its own as if in two processes, while 256 rows are inserted, updated and deleted and one of the two loses
+// its connection in the middle. In the end it compares both with the table. What there is to copy is in cache.go.
+//
+//	go run ./examples/cache
+//
+// It uses the PostgreSQL server that DATABASE_URL names, in a schema pghub_example that it removes in the end. Without
+// DATABASE_URL it starts a temporary server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"maps"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+func main() {
+	server, err := pgtest.Open(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := errors.Join(run(server.DSN()), server.Close()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// setUp makes a table whose trigger announces the keys of changed rows: `e7,7` for row 7. An UPDATE that changes the key
+// announces the old and the new one.
+const setUp = `
+	DROP SCHEMA IF EXISTS pghub_example CASCADE;
+	CREATE SCHEMA pghub_example;
+	CREATE TABLE pghub_example.prices (id bigint PRIMARY KEY, price bigint NOT NULL);
+	CREATE FUNCTION pghub_example.announce() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_notify('prices', 'e' || concat_ws(',', OLD.id, NEW.id));
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON pghub_example.prices
+		FOR EACH ROW EXECUTE FUNCTION pghub_example.announce();
+`
+
+const tearDown = `DROP SCHEMA pghub_example CASCADE`
+
+func run(dsn string) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	pool, err := pgxpool.New(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(ctx, setUp); err != nil {
+		return err
+	}
+	defer func() {
+		_, dropErr := pool.Exec(context.WithoutCancel(ctx), tearDown)
+		err = errors.Join(err, dropErr)
+	}()
+
+	var hubs [2]*pghub.Hub
+	var caches [2]*cache
+	for i := range hubs {
+		hubs[i], err = pghub.New(pghub.Config{Pool: pool, Name: fmt.Sprintf("cache %d", i+1)})
+		if err != nil {
+			return err
+		}
+		if err := hubs[i].Start(ctx); err != nil {
+			return err
+		}
+		caches[i], err = newCache(ctx, hubs[i], pool)
+		if err != nil {
+			return err
+		}
+	}
+
+	if err := change(ctx, pool, hubs[0]); err != nil {
+		return err
+	}
+
+	// Stop delivers everything that was committed before it was called, and waits for Resync: now the caches are equal
+	// to the table, or something was lost.
+	table, err := query(ctx, pool, `SELECT id, price FROM pghub_example.prices`)
+	if err != nil {
+		return err
+	}
+	for i, hub := range hubs {
+		if err := hub.Stop(ctx); err != nil {
+			return err
+		}
+		if !maps.Equal(caches[i].all(), table) {
+			return fmt.Errorf("cache %d differs from the table", i+1)
+		}
+		st := hub.Stats()
+		fmt.Printf("cache %d equals the table: %d rows, after %d events and %d reconnects\n", i+1, len(table), st.Received, st.Reconnects)
+	}
+	price, _ := caches[0].get(255)
+	fmt.Println("the price of item 255 is", price)
+	return nil
+}
+
+// change is the work of those who know nothing of the caches, but for the one that ends the victim's connection.
+func change(ctx context.Context, pool *pgxpool.Pool, victim *pghub.Hub) error {
+	exec := func(sql string, args ...any) error {
+		_, err := pool.Exec(ctx, sql, args...)
+		return err
+	}
+	for id := 1; id <= 128; id++ {
+		if err := exec(`INSERT INTO pghub_example.prices VALUES ($1, 10 * $1::bigint)`, id); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(
+		exec(`INSERT INTO pghub_example.prices SELECT id, id * 10 FROM generate_series(129, 256) id`),
+		exec(`UPDATE pghub_example.prices SET price = price + 1 WHERE id % 2 = 0`),
+
+		// Most of what is committed until the victim listens again is missed by it.
+		exec(`SELECT pg_terminate_backend($1)`, victim.Stats().PID),
+		exec(`UPDATE pghub_example.prices SET price = price + 2 WHERE id % 3 = 0`),
+		exec(`DELETE FROM pghub_example.prices WHERE id % 8 = 0`),
+	); err != nil {
+		return err
+	}
+	for victim.Stats().Reconnects == 0 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errors.Join(
+		exec(`UPDATE pghub_example.prices SET id = id + 1000 WHERE id BETWEEN 1 AND 32`),
+		exec(`DELETE FROM pghub_example.prices WHERE id % 8 = 1`),
+	)
+}

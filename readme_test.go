@@ -1,0 +1,135 @@
+package pghub_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+// blocks returns what README.md has in code blocks of a language.
+func blocks(t *testing.T, language string) []string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	var found []string
+	for _, match := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(string(text), -1) {
+		found = append(found, match[1])
+	}
+	require.NotEmpty(t, found)
+	return found
+}
+
+// compile builds a program of one file, outside of this folder and with this module.
+func compile(t *testing.T, source string) (program string) {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "main.go")
+	require.NoError(t, os.WriteFile(file, []byte(source), 0o600))
+	program = filepath.Join(dir, "program.exe") // Windows needs a suffix, the others do not mind
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, file).CombinedOutput()
+	require.NoError(t, err, "%s\n%s", out, source)
+	return program
+}
+
+// The first program, fed with the first SQL, prints the first text.
+func TestReadmeProgram(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("NOT TESTED: there are no signals to stop a process gracefully")
+	}
+	dsn := pgtest.Database(t)
+	conn := pgtest.Conn(t, dsn)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, compile(t, blocks(t, "go")[0]))
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+dsn)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+
+	var printed strings.Builder
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		printed.WriteString(lines.Text() + "\n")
+		switch {
+		case strings.Contains(lines.Text(), `"action":"subscribe"`):
+			_, err := conn.Exec(ctx, blocks(t, "sql")[0])
+			require.NoError(t, err)
+		case strings.Contains(lines.Text(), "key=[42]"):
+			require.NoError(t, cmd.Process.Signal(os.Interrupt))
+		}
+	}
+	require.NoError(t, cmd.Wait())
+	require.Equal(t, blocks(t, "text")[0], printed.String())
+}
+
+func TestReadmeFragmentsCompile(t *testing.T) {
+	var source strings.Builder
+	source.WriteString(`package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pghub/pghub"
+)
+
+var (
+	ctx    context.Context
+	pool   *pgxpool.Pool
+	hub    *pghub.Hub
+	handle pghub.Handler
+	cache  interface{ Reload(context.Context) error }
+
+	_ = pgx.ParseConfig
+	_ = os.Getenv
+)
+
+func main() {}
+`)
+	for i, fragment := range blocks(t, "go")[1:] {
+		fmt.Fprintf(&source, "\nfunc fragment%d() (err error) {\n%s\n_ = hub\nreturn err\n}\n", i, fragment)
+	}
+	compile(t, source.String())
+}
+
+func TestReadmeSQL(t *testing.T) {
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	hub, err := pghub.New(pghub.Config{Pool: pool})
+	require.NoError(t, err)
+	var got []string
+	_, err = hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+		if ev.Advisory == nil {
+			got = append(got, fmt.Sprint(ev.Topic, ev.Key, string(ev.Value)))
+		}
+	}, &pghub.ConsumerConfig{Topics: []string{"orders", "Orders", "people"}})
+	require.NoError(t, err)
+	require.NoError(t, hub.Start(t.Context()))
+
+	for _, sql := range blocks(t, "sql") {
+		_, err := pool.Exec(t.Context(), sql)
+		require.NoError(t, err, sql)
+	}
+	_, err = pool.Exec(t.Context(), "INSERT INTO people VALUES (7, 'Ada'); UPDATE people SET id = 8; DELETE FROM people")
+	require.NoError(t, err)
+	require.NoError(t, hub.Stop(t.Context()))
+	require.Equal(t, []string{
+		`orders[7]{"status":"sold"}`, `orders[7 8]`, `Orders[]`,
+		`people[7]`, `people[7 8]`, `people[8]`,
+	}, got)
+}
