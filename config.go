@@ -106,7 +106,8 @@ const (
 	applicationName       = "pghub"
 	maxApplicationName    = 63
 	unboundedQueue        = int(^uint(0) >> 1)
-	connectTimeout        = 30 * time.Second // of one attempt, unless the connection configuration is stricter
+	connectTimeout        = 10 * time.Second // to one address, unless the connection configuration says otherwise
+	attemptTimeout        = 5 * time.Minute  // to connect, however many addresses there are
 	publishTimeout        = 15 * time.Second // of one statement: others wait behind it
 	slowHandler           = time.Second      // a handler that takes longer is named in the log
 	errorsWaitingForUser  = 1024

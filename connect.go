@@ -24,7 +24,7 @@ type link struct {
 // connect opens the listener connection and makes sure that it can hear: a server that is writable, and nothing in
 // between that swallows notifications.
 func connect(ctx context.Context, cfg *Config) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	connCfg, err := listenerConfig(ctx, cfg)
 	if err != nil {
@@ -45,7 +45,9 @@ func connect(ctx context.Context, cfg *Config) (*link, error) {
 }
 
 func checked(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cfg *Config, heard *string) (*link, error) {
-	standby, pid, err := inspect(ctx, conn)
+	soon, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	standby, pid, err := inspect(soon, conn)
 	if err != nil {
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}
@@ -69,6 +71,8 @@ func listenerConfig(ctx context.Context, cfg *Config) (*pgx.ConnConfig, error) {
 		poolCfg := cfg.Pool.Config()
 		connCfg = poolCfg.ConnConfig
 		if poolCfg.BeforeConnect != nil {
+			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+			defer cancel()
 			if err := poolCfg.BeforeConnect(ctx, connCfg); err != nil {
 				return nil, fmt.Errorf("%w: BeforeConnect: %w", ErrNotConnected, err)
 			}
@@ -84,6 +88,9 @@ func listenerConfig(ctx context.Context, cfg *Config) (*pgx.ConnConfig, error) {
 	connCfg.RuntimeParams["application_name"] = name[:min(len(name), maxApplicationName)]
 	// Payloads are UTF-8 here; the server converts them from the encoding of the database.
 	connCfg.RuntimeParams["client_encoding"] = "UTF8"
+	if connCfg.ConnectTimeout == 0 {
+		connCfg.ConnectTimeout = connectTimeout // a host that does not answer must not keep the others from being tried
+	}
 	return connCfg, nil
 }
 
@@ -113,11 +120,16 @@ func inspect(ctx context.Context, conn *pgconn.PgConn) (standby bool, pid uint32
 func hears(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cfg *Config, heard *string) error {
 	channel := "pghub_probe_" + strings.ToLower(rand.Text())
 	fail := func(err error) error { return fmt.Errorf("pghub: %w: behind a pooler: %w", ErrNotConnected, err) }
-	if _, err := conn.Exec(ctx, `LISTEN `+channel).ReadAll(); err != nil {
+	senderCfg := connCfg.Copy()
+	senderCfg.OnNotification = nil // what the sender hears of itself proves nothing
+	sender, err := pgconn.ConnectConfig(ctx, &senderCfg.Config)
+	if err != nil {
 		return fail(err)
 	}
-	sender, err := pgconn.ConnectConfig(ctx, &connCfg.Config)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout+cfg.ProbeTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, `LISTEN `+channel).ReadAll(); err != nil {
+		_ = sender.Close(ctx)
 		return fail(err)
 	}
 	_, err = sender.Exec(ctx, `NOTIFY `+channel).ReadAll()
@@ -144,6 +156,8 @@ func hears(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cf
 
 // hijack takes the socket out of pgconn's hands, with nothing read ahead and, after a slow write, nobody else reading it.
 func hijack(ctx context.Context, conn *pgconn.PgConn) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	if err := conn.SyncConn(ctx); err != nil {
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}

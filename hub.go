@@ -80,7 +80,7 @@ func (h *Hub) Start(ctx context.Context) error { return h.start(ctx, false) }
 func (h *Hub) Run(ctx context.Context) error {
 	err := h.start(ctx, true)
 	switch {
-	case errors.Is(err, errStoppedEarly), err != nil && ctx.Err() != nil:
+	case errors.Is(err, errStoppedEarly), ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return nil
 	case err != nil:
 		return err

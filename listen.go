@@ -28,10 +28,10 @@ type change struct {
 // request is a Subscribe or Unsubscribe call that waits. left and err are owned by router.mu; once done is closed err
 // may be read.
 type request struct {
-	left  int // what it still waits for, and 1 while it is being made
-	err   error
-	added []*subscription // by this call: undone if it fails
-	done  chan struct{}
+	left int // what it still waits for, and 1 while it is being made
+	err  error
+	subs []*subscription // that a Subscribe call asks for
+	done chan struct{}
 }
 
 var errUnsubscribed = errors.New("unsubscribed meanwhile")
@@ -46,6 +46,10 @@ func (req *request) settle(err error) {
 		req.fail(err)
 	default:
 		if req.left--; req.left == 0 {
+			for _, sub := range req.subs {
+				sub.asking--
+				sub.kept = true
+			}
 			close(req.done)
 		}
 	}
@@ -152,6 +156,9 @@ func (r *router) acknowledge(changes []change, cause error) (announced bool, err
 		default:
 			r.refusedLocked(ch, cause)
 		}
+		if cause != nil && ch.listening && r.phase == phaseListening {
+			r.activatePendingLocked(ch) // of those who came while it was to be left
+		}
 	}
 	return r.announceLocked(), r.startErr
 }
@@ -197,21 +204,22 @@ func (r *router) refusedLocked(ch *channel, cause error) {
 		r.report.trouble("refused", err)
 	}
 	ch.refused = err
-	for _, sub := range slices.Clone(ch.pending) {
-		if len(sub.waits) == 0 && !r.connected && r.startErr == nil {
+	var failed []*request
+	for _, sub := range ch.pending {
+		if sub.kept && !r.connected && r.startErr == nil {
 			r.startErr = err
 		}
-		for _, req := range sub.waits {
-			if req.left > 0 {
-				req.fail(err)
-				defer r.undoLocked(req)
-			}
-		}
+		failed = append(failed, sub.waits...)
+		sub.settle(err)
 	}
 	for _, g := range ch.groups {
 		for _, sub := range g.subs {
+			failed = append(failed, sub.waits...)
 			sub.settle(err)
 		}
+	}
+	for _, req := range failed {
+		r.undoLocked(req)
 	}
 	r.settledLocked(ch)
 }
@@ -250,7 +258,7 @@ func (r *router) announceLocked() bool {
 
 	var pending []*subscription
 	for _, ch := range r.channels {
-		if ch.listening {
+		if ch.listening && !ch.leaving {
 			pending = append(pending, ch.pending...)
 			ch.pending = nil
 			r.activatePendingLocked(ch)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -59,7 +60,12 @@ func (h *Hub) NotifyTx(ctx context.Context, tx Execer, topic string, key []int64
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, notifySQL, topic, payload); err != nil {
+	if c, known := tx.(interface{ Conn() *pgx.Conn }); known && !takesUTF8(c.Conn()) {
+		_, err = tx.Exec(ctx, notifyConvertedSQL, inBytes(topic), inBytes(payload))
+	} else {
+		_, err = tx.Exec(ctx, notifySQL, topic, payload)
+	}
+	if err != nil {
 		return fmt.Errorf("pghub: notify %q in a transaction: %w", topic, err)
 	}
 	return nil

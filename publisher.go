@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -289,13 +290,35 @@ func sendThrough(pool *pgxpool.Pool) func(ctx context.Context, topics, payloads 
 			return &unsentError{err}
 		}
 		defer conn.Release()
-		if len(topics) == 1 {
+		switch utf8 := takesUTF8(conn.Conn()); {
+		case utf8 && len(topics) == 1:
 			_, err = conn.Exec(ctx, notifySQL, topics[0], payloads[0])
-		} else {
-			_, err = conn.Exec(ctx, `SELECT count(pg_notify(t, p)) FROM unnest($1::text[], $2::text[]) AS n(t, p)`, topics, payloads)
+		case utf8:
+			_, err = conn.Exec(ctx, notifyManySQL, topics, payloads)
+		default:
+			_, err = conn.Exec(ctx, notifyConvertedSQL, inBytes(topics...), inBytes(payloads...))
 		}
 		return err
 	}
 }
 
-const notifySQL = `SELECT pg_notify($1, $2)`
+const (
+	notifySQL          = `SELECT pg_notify($1, $2)`
+	notifyManySQL      = `SELECT count(pg_notify(t, p)) FROM unnest($1::text[], $2::text[]) AS n(t, p)`
+	notifyConvertedSQL = `SELECT count(pg_notify(convert_from(t, 'UTF8'), convert_from(p, 'UTF8'))) FROM unnest($1::bytea[], $2::bytea[]) AS n(t, p)`
+)
+
+// takesUTF8 tells whether the server takes text on a connection as UTF-8. Unless told otherwise, it takes it to be in the
+// encoding of the database, and turns é into Ã© where that is LATIN1.
+func takesUTF8(conn *pgx.Conn) bool {
+	encoding := conn.PgConn().ParameterStatus("client_encoding")
+	return encoding == "UTF8" || encoding == "" // a pooler may not say
+}
+
+func inBytes(texts ...string) [][]byte {
+	b := make([][]byte, len(texts))
+	for i, text := range texts {
+		b[i] = []byte(text)
+	}
+	return b
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,12 +17,13 @@ type reporter struct {
 	logger  *slog.Logger
 	onError func(error)
 
-	mu      sync.Mutex
-	waiting []report
-	unheard int                 // reports that found no room
-	lines   map[string]lastLine // the last ones, by cause
-	talking bool
-	quiet   chan struct{} // closed when talking ends; made when it begins
+	mu        sync.Mutex
+	waiting   []report
+	unheard   int                 // reports that found no room
+	unheardAt time.Time           // when that was last said
+	lines     map[string]lastLine // the last ones, by cause
+	talking   bool
+	quiet     chan struct{} // closed when talking ends; made when it begins
 }
 
 // report is a line for the log, an error for OnError, or both.
@@ -99,37 +101,48 @@ func (r *reporter) dueLocked(cause string, rep *report) bool {
 func (r *reporter) talk() {
 	for {
 		r.mu.Lock()
-		if len(r.waiting) == 0 {
+		var next report
+		switch {
+		case r.unheard > 0 && time.Since(r.unheardAt) >= logSilence:
+			next = report{level: slog.LevelWarn, line: "pghub: OnError is slow: errors were not passed to it", attrs: []any{"errors", r.unheard}}
+			r.unheard, r.unheardAt = 0, time.Now()
+		case len(r.waiting) > 0:
+			next, r.waiting = r.waiting[0], r.waiting[1:]
+		default:
 			r.talking = false
 			close(r.quiet)
 			r.mu.Unlock()
 			return
 		}
-		rep, unheard := r.waiting[0], r.unheard
-		r.waiting, r.unheard = r.waiting[1:], 0
 		r.mu.Unlock()
-		if unheard > 0 {
-			r.logger.Warn("pghub: OnError is slow: errors were not passed to it", "errors", unheard)
-		}
-		r.say(rep)
+		r.say(next)
 	}
 }
 
 // say survives a user's code that panics, or that ends its goroutine (runtime.Goexit): then another one goes on.
 func (r *reporter) say(rep report) {
-	returned := false
+	writing, returned := rep.line != "", false
 	defer func() {
 		if returned {
 			return
 		}
 		v := recover()
+		next := report{err: rep.err} // there is nowhere to log that the logger fails
+		if !writing {
+			next = report{level: slog.LevelError, line: "pghub: OnError panicked", attrs: []any{"panic", fmt.Sprint(v), "stack", string(debug.Stack())}}
+		}
+		r.mu.Lock()
+		if writing || r.dueLocked("OnError", &next) {
+			r.waiting = slices.Insert(r.waiting, 0, next)
+		}
+		r.mu.Unlock()
 		if v == nil {
 			go r.talk()
 		}
-		r.logger.Error("pghub: OnError panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	}()
-	if rep.line != "" {
+	if writing {
 		r.logger.Log(context.Background(), rep.level, rep.line, rep.attrs...)
+		writing = false
 	}
 	if rep.err != nil {
 		r.onError(rep.err)

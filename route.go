@@ -115,11 +115,16 @@ func (r *router) flushLocked() {
 
 // overflowLocked reports a full queue; where that closes the consumer, the queue has sealed itself.
 func (r *router) overflowLocked(c *Consumer) {
-	what := "events are dropped"
+	const shown = 3
+	var topics []string
+	for _, sub := range c.subs[:min(len(c.subs), shown)] {
+		topics = append(topics, sub.ch.name)
+	}
+	err := fmt.Errorf("pghub: %w: the queue of a consumer of %d topics (%q …) holds %d events and is full", ErrSlowConsumer, len(c.subs), topics, c.queue.limit)
 	if c.queue.overflow == CloseConsumer {
-		what = "the consumer is closed"
+		err = fmt.Errorf("%w: the consumer is closed", err)
 		c.cancel()
 		r.removeAllLocked(c)
 	}
-	r.report.trouble("overflow", fmt.Errorf("pghub: %w: its queue of %d events is full, %s", ErrSlowConsumer, c.queue.limit, what))
+	r.report.trouble("overflow", err)
 }

@@ -71,6 +71,9 @@ type subscription struct {
 	index int        // in group.subs
 	waits []*request // of Subscribe calls
 	ended bool       // unsubscribed
+
+	asking int  // calls of Subscribe that have not been answered
+	kept   bool // one has been answered with success
 }
 
 func newRouter(report *reporter, delivery *delivery) *router {
@@ -109,19 +112,22 @@ func (r *router) subscribe(c *Consumer, topics []string) (*request, error) {
 		return nil, ErrClosed
 	}
 	req := newRequest()
+	var added []*subscription
 	for _, topic := range distinct(topics) {
 		_, sub := c.findLocked(topic)
 		if sub == nil {
 			sub = r.subscribeLocked(c, topic)
-			req.added = append(req.added, sub)
+			added = append(added, sub)
 		}
+		req.subs = append(req.subs, sub)
+		sub.asking++
 		inEffect := sub.group != nil && sub.ch.listening && r.phase == phaseListening
 		if !inEffect && r.phase != phaseIdle {
 			sub.waits = append(sub.waits, req)
 			req.left++
 		}
 	}
-	c.insertLocked(req.added)
+	c.insertLocked(added)
 	req.settle(nil)
 	return req, nil
 }
@@ -208,18 +214,15 @@ func (r *router) giveUp(req *request, cause error) error {
 	return req.err
 }
 
-// undoLocked removes what a failed Subscribe call added. What another call waits for by now is left to that one.
+// undoLocked removes what a failed Subscribe call asked for, unless another call had success with it or still waits.
 func (r *router) undoLocked(req *request) {
-	for _, sub := range req.added {
-		sub.waits = slices.DeleteFunc(sub.waits, func(w *request) bool { return w.left == 0 })
-		switch {
-		case sub.ended:
-		case len(sub.waits) > 0:
-			sub.waits[0].added = append(sub.waits[0].added, sub)
-		default:
+	for _, sub := range req.subs {
+		sub.waits = slices.DeleteFunc(sub.waits, func(w *request) bool { return w == req })
+		if sub.asking--; sub.asking == 0 && !sub.kept && !sub.ended {
 			r.revokeLocked(sub.c, []*subscription{sub})
 		}
 	}
+	req.subs = nil
 }
 
 // unsubscribe removes topics from a consumer. The request ends when the server listens to none that nobody wants.
@@ -228,12 +231,17 @@ func (r *router) unsubscribe(c *Consumer, topics []string) *request {
 	defer r.mu.Unlock()
 	req := newRequest()
 	var gone []*subscription
+	var failed []*request // calls of Subscribe
 	for _, topic := range distinct(topics) {
 		if _, sub := c.findLocked(topic); sub != nil {
 			gone = append(gone, sub)
+			failed = append(failed, sub.waits...)
 		}
 	}
 	r.revokeLocked(c, gone)
+	for _, f := range failed {
+		r.undoLocked(f)
+	}
 	for _, sub := range gone {
 		if ch := sub.ch; r.phase == phaseListening && ch.listening && !ch.wanted() {
 			ch.gone = append(ch.gone, req)

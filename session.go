@@ -138,6 +138,7 @@ func (s *session) lastAlive() time.Time { return s.began.Add(time.Duration(s.las
 func (s *session) read() error {
 	frames := pgwire.NewReader(s.conn)
 	var burst []pgwire.Notification
+	defer func() { s.router.route(burst) }() // what came before the stream ceased to make sense
 	for {
 		if err := frames.Fill(); err != nil {
 			return err

@@ -67,7 +67,7 @@ func newSupervisor(cfg *Config, router *router, report *reporter) *supervisor {
 func (s *supervisor) run(patient bool) {
 	defer close(s.done)
 	for failures := 0; ; failures++ {
-		listened, err := s.live()
+		lost, listened, err := s.live()
 		stopped := s.ctx.Err() != nil
 		if !s.hasStarted() && (stopped || !patient || hopeless(err)) {
 			s.err = err
@@ -82,7 +82,11 @@ func (s *supervisor) run(patient bool) {
 			failures = 0
 		}
 		delay := backoff(failures, s.cfg.ReconnectMin, s.cfg.ReconnectMax)
-		s.report.trouble("connection", err, "attempt", s.attempts.Load(), "next_attempt_in", delay)
+		cause, attrs := "connect", []any{"attempt", s.attempts.Load(), "next_attempt_in", delay}
+		if lost != nil {
+			cause, attrs = "lost", append(attrs, "server", lost.server, "pid", lost.pid)
+		}
+		s.report.trouble(cause, err, attrs...)
 		next := time.NewTimer(delay)
 		select {
 		case <-next.C:
@@ -101,14 +105,14 @@ func (s *supervisor) hasStarted() bool {
 	}
 }
 
-// live is one attempt to connect and, where that succeeds, the session that follows, to its end. listened is how long
-// everything subscribed to was in effect.
-func (s *supervisor) live() (listened time.Duration, err error) {
-	s.attempts.Add(1)
+// live is one attempt to connect and, where that succeeds, the session that follows, to its end. lost is the connection,
+// if there was one, and listened how long everything subscribed to was in effect.
+func (s *supervisor) live() (lost *link, listened time.Duration, err error) {
 	s.enter(StateConnecting, nil, nil)
+	s.report.log(slog.LevelDebug, "connecting", "pghub: connecting", "attempt", s.attempts.Add(1))
 	l, err := connect(s.ctx, s.cfg)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	var began time.Time
 	var sess *session
@@ -118,13 +122,13 @@ func (s *supervisor) live() (listened time.Duration, err error) {
 	})
 	err = sess.run(s.ctx)
 	if err == ErrStopped {
-		return 0, err
+		return l, 0, err
 	}
 	s.router.detach(sess.lastAlive(), err)
 	if !began.IsZero() {
 		listened = time.Since(began)
 	}
-	return listened, fmt.Errorf("pghub: listener connection to %s (process %d) ended: %w", l.server, l.pid, err)
+	return l, listened, fmt.Errorf("pghub: listener connection to %s (process %d) ended: %w", l.server, l.pid, err)
 }
 
 func (s *supervisor) listening(sess *session) {
