@@ -1,0 +1,92 @@
+package gateway_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/gateway"
+	"github.com/pghub/pghub/gateway/internal/browser"
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+// hasRow waits for an event in the list.
+func hasRow(text string) browser.Step {
+	return browser.Becomes(`[...document.querySelectorAll("#events li")].some(li => li.innerText.includes(%q))`, text)
+}
+
+// shortcut presses a key that moves the focus. Chromium's test interface types the character too, whatever the page says
+// to that; a keyboard does not.
+func shortcut(key, field string) browser.Step {
+	return chromedp.Steps(chromedp.KeyEvent(key), browser.Becomes(`document.activeElement.id === %q`, field),
+		chromedp.Evaluate[chromedp.Void](`document.activeElement.value = ""`))
+}
+
+func TestViewerInBrowser(t *testing.T) {
+	server := pgtest.Private(t, pgtest.Options{})
+	f := fixtureOn(t, server.DSN(), gateway.Config{Topics: []string{"order*", "people"}, Publish: []string{"order*"}})
+	ctx := browser.New(t)
+	browser.Do(ctx, t, browser.Theme("light"), chromedp.Navigate(f.url("/")), browser.Becomes(`document.querySelector("#state").dataset.state === "connected"`))
+
+	// Subscribe with the keyboard alone, and see what SQL sends.
+	browser.Do(ctx, t, shortcut("s", "topic"), chromedp.KeyEvent("orders"), chromedp.KeyEvent(kb.Enter),
+		browser.Becomes(`document.querySelector('#topics li[data-active="true"]')?.innerText.includes("orders")`))
+	f.notify("orders", `e1001,9007199254740993:{"total":99.50,"id":9223372036854775807,"items":["tea","milk"]}`)
+	f.notify("orders", "a plain NOTIFY")
+	browser.Do(ctx, t, hasRow(`9007199254740993`), hasRow(`"id": 9223372036854775807`), hasRow("99.50"), hasRow("a plain NOTIFY"))
+
+	// Refused topics say why.
+	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#topic"), "secret"+kb.Enter),
+		browser.Becomes(`document.querySelector("#refused").innerText.includes("not open")`))
+
+	// Publish from the page.
+	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#publish-key"), "7, 8"), chromedp.SendKeys(chromedp.CSS("#publish-value"), `"from the page"`+kb.Tab+kb.Tab+kb.Enter),
+		browser.Becomes(`document.querySelector("#published").innerText === "Published."`), hasRow("from the page"))
+	browser.Do(ctx, t, chromedp.SetValue(chromedp.CSS("#publish-value"), `{"no json`), chromedp.Click(chromedp.CSS("#publish button")),
+		browser.Becomes(`document.querySelector("#published").innerText.includes("must be JSON")`))
+
+	// Pause, filter, resume.
+	browser.Do(ctx, t, chromedp.Focus(chromedp.CSS("#events")), chromedp.KeyEvent("p"))
+	f.notify("orders", `e1002:{"status":"shipped"}`)
+	browser.Do(ctx, t, browser.Becomes(`document.querySelector("#count").innerText.includes("1 waiting")`),
+		browser.Becomes(`!document.querySelector("#events").innerText.includes("shipped")`),
+		chromedp.KeyEvent("p"), hasRow("shipped"), shortcut("/", "filter"), chromedp.KeyEvent("SHIP"),
+		browser.Becomes(`document.querySelectorAll("#events li").length === 1`))
+	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#filter"), strings.Repeat(kb.Backspace, 4)), hasRow("tea"))
+
+	// The database restarts; the page stays, is told, and goes on.
+	require.NoError(t, server.Restart(t.Context(), pgtest.Fast))
+	browser.Do(ctx, t, hasRow("the database is away"), hasRow("the database is back"))
+	eventually(t, "the pool is back too", func() bool { return f.pool.Ping(f.ctx()) == nil })
+	f.notify("orders", `e1003:{"after":"the restart"}`)
+	browser.Do(ctx, t, hasRow("the restart"), browser.Becomes(`document.querySelector("#state").innerText === "connected"`))
+	browser.Picture(ctx, t, "viewer-light")
+	browser.Do(ctx, t, browser.Theme("dark"))
+	browser.Picture(ctx, t, "viewer-dark")
+	browser.Do(ctx, t, chromedp.EmulateViewport(400, 800))
+	browser.Picture(ctx, t, "viewer-narrow")
+}
+
+func TestEventSourceInBrowser(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, Retry: 50 * time.Millisecond})
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/healthz")), chromedp.Evaluate[chromedp.Void](`
+		window.got = [];
+		const source = new EventSource("/pg/events?topic=a&topic=b");
+		source.onmessage = e => got.push(e.lastEventId + " " + e.data);
+		source.addEventListener("advisory", e => got.push("advisory " + JSON.parse(e.data).value.action));`),
+		browser.Becomes(`got.filter(g => g === "advisory subscribe").length === 2`))
+	f.notify("a", "e1")
+	f.notify("b", `e:"x"`)
+	browser.Do(ctx, t, browser.Becomes(`got.includes(%q)`, "3 "+event("a", "1", "null")), browser.Becomes(`got.includes(%q)`, "4 "+event("b", "", `"x"`)))
+
+	// The connection is lost; EventSource comes back by itself and learns of the gap.
+	f.http.CloseClientConnections()
+	browser.Do(ctx, t, browser.Becomes(`got.includes("advisory reconnect")`))
+	f.notify("a", "e2")
+	browser.Do(ctx, t, browser.Becomes(`got.some(g => g.endsWith(%q))`, event("a", "2", "null")))
+}

@@ -1,0 +1,128 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/pghub/pghub"
+)
+
+// transport is how a client is connected.
+type transport byte
+
+const (
+	viaWebSocket transport = iota
+	viaStream              // Server-Sent Events
+)
+
+// client is one connection: a consumer of the hub at one end, a socket at the other, and an outbox between them, so that
+// neither the hub nor any other client ever waits for this one.
+type client struct {
+	gateway   *Gateway
+	transport transport
+	raw       bool // gets payloads alone, else events and advisories
+	address   string
+	consumer  *pghub.Consumer
+	out       outbox
+	ctx       context.Context // ends when the client leaves, and ends its connection
+	cancel    context.CancelFunc
+
+	topics []string // owned by admission.mu
+}
+
+// newClient admits a client. It has no topics yet, and its outbox no writer. Whoever gets it calls leave.
+func (g *Gateway) newClient(r *http.Request, via transport, raw bool) (*client, error) {
+	if g.hub.State() == pghub.StateIdle {
+		return nil, &notListening // a hub that is not started takes subscriptions that are not in effect
+	}
+	c := &client{
+		gateway:   g,
+		transport: via,
+		raw:       raw,
+		address:   g.addressOf(r),
+		out:       outbox{limit: g.cfg.MaxPending, patience: g.cfg.SlowTimeout, gapless: raw},
+	}
+	var codec pghub.Codec = g.encoder
+	if raw {
+		codec = pghub.RawCodec{}
+	}
+	var err error
+	if c.consumer, err = g.hub.Consumer(c.handle, &pghub.ConsumerConfig{Codec: codec}); err != nil {
+		return nil, err
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if err := g.admission.enter(c); err != nil {
+		c.cancel()
+		_ = c.consumer.Close() // never fails
+		return nil, err
+	}
+	g.counters.accepted.Add(1)
+	return c, nil
+}
+
+// handle is the consumer's handler: it moves an event into the outbox, and never waits.
+func (c *client) handle(_ context.Context, ev *pghub.Event) {
+	switch a := ev.Advisory; {
+	case a == nil && c.raw:
+		c.put(item{kind: kindEvent, topic: ev.Topic, data: ev.Payload})
+	case a == nil:
+		c.put(item{kind: kindEvent, topic: ev.Topic, data: ev.Value})
+	case c.raw && a.Action == pghub.ActionLag:
+		c.gateway.counters.slow.Add(1)
+		c.out.finish(endSlow) // events are missing, and payloads alone cannot say so
+	case !c.raw:
+		c.put(item{kind: kindAdvisory, data: advisoryMessage(ev)})
+	}
+	if ev.Advisory != nil && ev.Advisory.Final {
+		c.out.finish(endStop)
+	}
+}
+
+// reply sends what is not an event.
+func (c *client) reply(data []byte) { c.put(item{kind: kindReply, data: data}) }
+
+func (c *client) put(it item) {
+	if c.out.put(it) {
+		c.gateway.counters.slow.Add(1) // the outbox takes no more; the writer ends the connection
+	}
+}
+
+// subscribe adds topics, all or none, and returns when they are in effect.
+func (c *client) subscribe(ctx context.Context, topics []string) error {
+	added, err := c.gateway.admission.hold(c, topics)
+	if err != nil {
+		return err
+	}
+	c.out.admit(added)
+	if err := c.consumer.Subscribe(ctx, added...); err != nil {
+		c.out.revoke(added)
+		c.gateway.admission.release(c, added)
+		return err
+	}
+	return nil
+}
+
+// unsubscribe removes topics. Nothing of theirs is sent afterwards.
+func (c *client) unsubscribe(ctx context.Context, topics []string) error {
+	err := c.consumer.Unsubscribe(ctx, topics...)
+	c.out.revoke(topics)
+	c.gateway.admission.release(c, topics)
+	return err
+}
+
+// drain has the client get what is queued for it, and then end.
+func (c *client) drain() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = c.consumer.Drain(ended) // begins it; the outbox follows with the close advisory
+}
+
+// leave ends all of the client. Further calls do nothing.
+func (c *client) leave() {
+	c.cancel()
+	_ = c.consumer.Close() // never fails
+	if c.gateway.admission.leave(c) {
+		_, dropped := c.out.figures()
+		c.gateway.counters.dropped.Add(dropped)
+	}
+}

@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"path"
+	"time"
+
+	"github.com/pghub/pghub"
+)
+
+// Config makes a [Gateway]. The zero value is valid and lets nobody listen to anything: say at least Topics. Of numbers
+// and durations 0 is the default; a negative number is no limit.
+type Config struct {
+	// Topics that clients may listen to: glob patterns as of [path.Match], in which * stands for any characters, / too.
+	// None: no topic at all.
+	Topics []string
+
+	// Publish turns POST /notify/{topic} on, for topics that match one of these patterns. None: the route is not there.
+	Publish []string
+
+	// Authorize is asked whether a request may do what it is about to do, after Topics or Publish have allowed it:
+	// once for each topic, and for what has no topic (see [Action]). nil: everybody may.
+	//
+	// The error of [Refuse] is shown to the client. Any other is logged, and the client learns only that it is not
+	// authorised. For a WebSocket on /ws the request is the one that opened it, whose context has ended by then.
+	Authorize func(r *http.Request, a Access) error
+
+	// Origins of other sites that browsers may connect from: patterns of a host (app.example.com, *.example.com) or of
+	// an origin (https://app.example.com); "*" is any. A request without Origin comes from no browser's page, and one
+	// whose Origin is the request's own host is same-origin: both are allowed. None: no foreign origin.
+	Origins []string
+
+	// AllowCredentials lets pages of Origins send cookies with fetch and EventSource. (With WebSockets browsers always
+	// do.)
+	AllowCredentials bool
+
+	// TrustedProxies are the addresses of reverse proxies in front: of their requests the client's address is the last
+	// one in X-Forwarded-For that is not one of them. None: X-Forwarded-For is ignored.
+	TrustedProxies []netip.Prefix
+
+	// Codec decodes payloads for the event format. nil: [pghub.KeyValueCodec]. Say here what the hub has, if it has
+	// another one.
+	Codec pghub.Codec
+
+	// Logger gets a line for trouble, and at level Debug for every client that comes, goes or is refused. nil: silent.
+	Logger *slog.Logger
+
+	// NoViewer leaves out the page at /.
+	NoViewer bool
+
+	MaxClients           int // connected at once. 10,000
+	MaxClientsPerAddress int // of these with one IPv4 address or one IPv6 /64 network. 100
+	MaxTopics            int // of one client. 100
+	MaxTopicsTotal       int // different topics of all clients. 10,000
+	MaxMessage           int // bytes of a message, or body, from a client. 16 KiB
+	MaxRate              int // messages a second from a client, and ten times as many at once. 20
+	MaxPending           int // bytes waiting for a client. 1 MiB
+
+	WriteTimeout     time.Duration // of one write: the client has read nothing at all for so long. 15 s
+	SlowTimeout      time.Duration // how long a client may stay behind, losing events, before it is closed. 30 s
+	PingInterval     time.Duration // between pings of a WebSocket. 30 s
+	PingTimeout      time.Duration // until the answer. 15 s
+	Heartbeat        time.Duration // between comments of a Server-Sent Events stream. 15 s
+	Retry            time.Duration // after which EventSource comes back, give or take a quarter. 3 s
+	SubscribeTimeout time.Duration // how long GET /listen waits for LISTEN while the database is away. 10 s
+	PublishTimeout   time.Duration // how long POST /notify waits for the commit. 10 s
+}
+
+const unlimited = int(^uint(0) >> 1)
+
+func (cfg Config) withDefaults() (Config, error) {
+	for _, p := range append(append([]string{}, cfg.Topics...), cfg.Publish...) {
+		if !validPattern(p) {
+			return cfg, fmt.Errorf("gateway: %q is not a pattern of topics: %w", p, path.ErrBadPattern)
+		}
+	}
+	for _, p := range cfg.Origins {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			return cfg, fmt.Errorf("gateway: %q is not a pattern of origins: %w", p, path.ErrBadPattern)
+		}
+	}
+	for _, n := range []struct {
+		value *int
+		zero  int
+	}{
+		{&cfg.MaxClients, 10_000}, {&cfg.MaxClientsPerAddress, 100}, {&cfg.MaxTopics, 100},
+		{&cfg.MaxTopicsTotal, 10_000}, {&cfg.MaxMessage, 16 << 10}, {&cfg.MaxRate, 20}, {&cfg.MaxPending, 1 << 20},
+	} {
+		switch {
+		case *n.value == 0:
+			*n.value = n.zero
+		case *n.value < 0:
+			*n.value = unlimited
+		}
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		zero  time.Duration
+	}{
+		{&cfg.WriteTimeout, 15 * time.Second}, {&cfg.SlowTimeout, 30 * time.Second},
+		{&cfg.PingInterval, 30 * time.Second}, {&cfg.PingTimeout, 15 * time.Second},
+		{&cfg.Heartbeat, 15 * time.Second}, {&cfg.Retry, 3 * time.Second},
+		{&cfg.SubscribeTimeout, 10 * time.Second}, {&cfg.PublishTimeout, 10 * time.Second},
+	} {
+		if *d.value < 0 {
+			return cfg, errors.New("gateway: a duration of the Config is negative")
+		}
+		if *d.value == 0 {
+			*d.value = d.zero
+		}
+	}
+	if cfg.Codec == nil {
+		cfg.Codec = pghub.KeyValueCodec{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg, nil
+}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// conn is a hijacked connection. It does two things for coder/websocket, which flushes after every message: the messages
+// of a batch leave in one write, and a write that makes no progress fails after a time without a timer for each.
+type conn struct {
+	net.Conn
+	timeout time.Duration
+	early   []byte // what the client sent right behind its request
+
+	mu     sync.Mutex
+	corked bool
+	batch  []byte
+}
+
+const (
+	readBuffer  = 512 // of an idle client; longer messages are read past it
+	writeBuffer = 128 // frames go through it into the batch
+)
+
+// Read reads what the server had already read, then the connection.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// Write writes at once, or into the batch.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.corked {
+		c.batch = append(c.batch, p...)
+		return len(p), nil
+	}
+	return c.writeLocked(p)
+}
+
+// cork gathers what is written from now on in buf.
+func (c *conn) cork(buf []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked, c.batch = true, buf[:0]
+}
+
+// uncork writes what was gathered, and returns the buffer.
+func (c *conn) uncork() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	buf := c.batch
+	c.corked, c.batch = false, nil
+	_, err := c.writeLocked(buf)
+	return buf, err
+}
+
+func (c *conn) writeLocked(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// hijacker puts a conn in the place of the connection that is hijacked, with buffers that suit ten thousands of them.
+type hijacker struct {
+	http.ResponseWriter
+	timeout time.Duration
+	conn    *conn
+}
+
+// Hijack is called by coder/websocket.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early := make([]byte, rw.Reader.Buffered())
+	if _, err := rw.Read(early); err != nil && len(early) > 0 {
+		_ = nc.Close()
+		return nil, nil, err
+	}
+	// The server's own deadlines for requests do not apply any more.
+	if err := nc.SetDeadline(time.Time{}); err != nil {
+		_ = nc.Close()
+		return nil, nil, err
+	}
+	if err := rw.Flush(); err != nil {
+		_ = nc.Close()
+		return nil, nil, err
+	}
+	h.conn = &conn{Conn: nc, timeout: h.timeout, early: early}
+	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil
+}

@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/pghub/pghub"
+)
+
+// Gateway is an [http.Handler] that serves the events of a hub. It uses the hub and does not own it: whoever made the
+// hub starts and stops it.
+type Gateway struct {
+	hub       *pghub.Hub
+	cfg       Config
+	encoder   *encoder
+	admission *admission
+	counters  *counters
+	handler   http.Handler
+}
+
+// New returns a gateway to a hub, which may or may not have been started. The error says what is wrong with the
+// configuration.
+//
+// To mount it under a prefix use [http.StripPrefix]. It needs no timeouts of the [http.Server] but ReadHeaderTimeout: it
+// sets its own, and overrides WriteTimeout and ReadTimeout for streams.
+func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
+	if hub == nil {
+		return nil, errors.New("gateway: the hub is nil")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{cfg.Codec}, counters: newCounters()}
+	g.admission = newAdmission(&g.cfg)
+	g.handler = g.guard(g.routes())
+	return g, nil
+}
+
+func (g *Gateway) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /listen/{topic}", g.serveListen)
+	mux.HandleFunc("GET /subscribe/{topic}", g.serveListen)
+	mux.HandleFunc("GET /ws", g.serveWebSocket)
+	mux.HandleFunc("GET /events", g.serveEvents)
+	if len(g.cfg.Publish) > 0 {
+		mux.HandleFunc("POST /notify/{topic}", g.serveNotify)
+	}
+	mux.HandleFunc("GET /healthz", g.serveHealth)
+	mux.HandleFunc("GET /readyz", g.serveReady)
+	mux.HandleFunc("GET /stats", g.serveStats)
+	mux.Handle("GET /metrics", g.metricsHandler())
+	if !g.cfg.NoViewer {
+		g.viewerRoutes(mux)
+	}
+	return mux
+}
+
+// ServeHTTP serves the routes that README.md lists.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// Shutdown ends the gateway: new clients are refused, and those that are connected get what is queued for them, a close
+// advisory and the code [CodeGoingAway]. It returns when all have gone; if ctx ends first the rest is cut off, and the
+// error says so. Call it before [http.Server.Shutdown], which waits for event streams and knows nothing of WebSockets,
+// and before the hub is stopped.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	for _, c := range g.admission.close() {
+		c.drain()
+	}
+	select {
+	case <-g.admission.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	left := g.admission.all()
+	for _, c := range left {
+		c.cancel()
+	}
+	return fmt.Errorf("gateway: shutdown: %d clients were cut off: %w", len(left), ctx.Err())
+}

@@ -1,0 +1,221 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// outbox is what waits for one client. Whoever fills it never waits: where it is full the oldest events give way to a
+// lag that stands in their place. Advisories and replies are not dropped; a client that lets those pile up is ended.
+type outbox struct {
+	limit    int           // bytes
+	patience time.Duration // how long events may be dropped before the client is ended
+	gapless  bool          // the client cannot be told of a lag: end it instead
+
+	mu      sync.Mutex
+	topics  []string // whose events are taken: none comes behind its unsubscription, on whatever way it is
+	items   []item
+	bytes   int
+	wake    func() // tells the writer, under mu, that there is something; nil until there is one
+	writing bool   // the writer knows
+	lagging time.Time
+	end     *ending // nothing is accepted any more; it follows what waits
+	dropped uint64
+}
+
+// item is one message.
+type item struct {
+	kind  kind
+	topic string // of an event
+	data  []byte
+	lag   uint64 // how many events it stands for
+}
+
+type kind byte
+
+const (
+	kindEvent kind = iota
+	kindAdvisory
+	kindReply // to an operation of the client
+	kindLag
+)
+
+// itemCost is what an item takes besides its data.
+const itemCost = 64
+
+func (it item) cost() int { return itemCost + len(it.data) }
+
+// message is the text for the client.
+func (it item) message() []byte {
+	if it.kind == kindLag {
+		return lagMessage(it.lag)
+	}
+	return it.data
+}
+
+// ending is how a client's connection ends.
+type ending struct {
+	code   int
+	reason string
+}
+
+var (
+	endSlow  = &ending{CodeSlow, "too slow: events come faster than they are read"}
+	endFlood = &ending{CodeFlood, "too many messages"}
+	endStop  = &ending{CodeGoingAway, "shutting down"}
+)
+
+// put appends an item. ended: that was too much, and the client is ended.
+func (o *outbox) put(it item) (ended bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end != nil || it.kind == kindEvent && !slices.Contains(o.topics, it.topic) {
+		return false
+	}
+	o.items = append(o.items, it)
+	o.bytes += it.cost()
+	if o.bytes > o.limit {
+		ended = o.overflowLocked()
+	}
+	o.wakeLocked()
+	return ended
+}
+
+// overflowLocked makes room, or ends the client.
+func (o *outbox) overflowLocked() (ended bool) {
+	if o.gapless {
+		o.dropped += uint64(len(o.items)) // all of them events
+		o.items, o.bytes, o.end = nil, 0, endSlow
+		return true
+	}
+	now := time.Now()
+	if o.lagging.IsZero() {
+		o.lagging = now
+	}
+	slow := now.Sub(o.lagging) > o.patience
+	for o.bytes > o.limit || slow {
+		if !o.dropOldestLocked() {
+			slow = slow || o.bytes > o.limit
+			break
+		}
+	}
+	if slow {
+		o.end = endSlow
+	}
+	return slow
+}
+
+// dropOldestLocked turns the oldest event into a lag, or adds it to the lag that it follows.
+func (o *outbox) dropOldestLocked() bool {
+	i := slices.IndexFunc(o.items, func(it item) bool { return it.kind == kindEvent })
+	if i < 0 {
+		return false
+	}
+	o.dropped++
+	o.bytes -= o.items[i].cost()
+	if i > 0 && o.items[i-1].kind == kindLag {
+		o.items[i] = item{kind: kindLag, lag: o.items[i-1].lag + 1}
+		copy(o.items[1:i], o.items[:i-1])
+		o.items[0] = item{}
+		o.items = o.items[1:]
+		return true
+	}
+	o.items[i] = item{kind: kindLag, lag: 1}
+	o.bytes += itemCost
+	return true
+}
+
+// admit has events of topics taken from now on.
+func (o *outbox) admit(topics []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.topics = append(o.topics, topics...)
+}
+
+// revoke removes the waiting events of topics, and takes no more of them.
+func (o *outbox) revoke(topics []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.topics = slices.DeleteFunc(o.topics, func(t string) bool { return slices.Contains(topics, t) })
+	o.items = slices.DeleteFunc(o.items, func(it item) bool {
+		void := it.kind == kindEvent && slices.Contains(topics, it.topic)
+		if void {
+			o.bytes -= it.cost()
+		}
+		return void
+	})
+}
+
+// finish ends the client once it has got what waits. The first ending counts.
+func (o *outbox) finish(end *ending) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end == nil {
+		o.end = end
+	}
+	o.wakeLocked()
+}
+
+// attach gives the outbox its writer.
+func (o *outbox) attach(wake func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wake = wake
+	if len(o.items) > 0 || o.end != nil {
+		o.wakeLocked()
+	}
+}
+
+func (o *outbox) wakeLocked() {
+	if o.wake != nil && !o.writing {
+		o.writing = true
+		o.wake()
+	}
+}
+
+const (
+	takeItems = 64
+	takeBytes = 64 << 10
+)
+
+// take moves some items into buf. When there are none the writer has done its work until it is woken again, or for good
+// if there is an ending.
+func (o *outbox) take(buf []item) ([]item, *ending) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	size := 0
+	for n, it := range o.items {
+		if n == takeItems || size > takeBytes {
+			break
+		}
+		size += it.cost()
+		buf = append(buf, it)
+	}
+	clear(o.items[:len(buf)])
+	o.items = o.items[len(buf):]
+	o.bytes -= size
+	if len(o.items) == 0 {
+		o.items = nil // an idle client keeps nothing
+	}
+	if len(buf) > 0 {
+		return buf, nil
+	}
+	o.writing = false
+	o.lagging = time.Time{}
+	return nil, o.end
+}
+
+// pending says whether the writer has something to do.
+func (o *outbox) pending() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writing
+}
+
+// figures returns how many items wait, and how many events were dropped so far.
+func (o *outbox) figures() (waiting int, dropped uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.items), o.dropped
+}

@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// stream is a client on Server-Sent Events. Its goroutine is the request's.
+type stream struct {
+	*client
+	w      http.ResponseWriter
+	writer *http.ResponseController
+	lastID uint64
+}
+
+// serveEvents serves the topics in the query. The answer begins when their subscription is in effect, or, since
+// EventSource gives up for good on any other answer, after SubscribeTimeout while the database is away.
+func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
+	topics := slices.Compact(slices.Sorted(slices.Values(r.URL.Query()["topic"])))
+	if raw, err := formatOf(r, false); err != nil || raw || len(topics) == 0 {
+		p := badRequest
+		p.Message = "say ?topic=… once or several times; format is event"
+		g.refuse(w, r, &p)
+		return
+	}
+	if len(topics) > g.cfg.MaxTopics {
+		g.refuse(w, r, &tooManyTopics)
+		return
+	}
+	if err := g.mayListen(r, topics); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	c, err := g.newClient(r, viaStream, false)
+	if err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	defer c.leave()
+	s := &stream{client: c, w: w, writer: http.NewResponseController(w)}
+	// Shutdown may end a stream in the middle of a write. Not leave, though: what follows is the end of the answer.
+	stop := context.AfterFunc(c.ctx, func() { _ = s.writer.SetWriteDeadline(time.Now()) })
+	defer stop()
+	s.lastID, _ = strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 if there is none of ours
+
+	subscribed := make(chan error, 1)
+	go func() { subscribed <- s.subscribeAgain(topics, s.lastID > 0) }()
+	patience := time.NewTimer(g.cfg.SubscribeTimeout)
+	defer patience.Stop()
+	select {
+	case err := <-subscribed:
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+	case <-patience.C:
+		go s.endUnless(subscribed)
+	case <-r.Context().Done():
+		return
+	}
+	if err := s.begin(); err != nil {
+		if errors.Is(err, http.ErrNotSupported) {
+			g.cfg.Logger.Error("gateway: no event streams", "error", errStreamingMissing)
+		}
+		return
+	}
+	s.run(r.Context())
+}
+
+// subscribeAgain subscribes. A client that has been here before learns that it may have missed something, from where on
+// it misses nothing.
+func (s *stream) subscribeAgain(topics []string, before bool) error {
+	err := s.subscribe(s.ctx, topics)
+	if err == nil && before {
+		s.put(item{kind: kindAdvisory, data: reconnectMessage})
+	}
+	return err
+}
+
+// endUnless ends a stream whose subscription the server refuses when it is back. EventSource comes again, and is told.
+func (s *stream) endUnless(subscribed <-chan error) {
+	if err := <-subscribed; err != nil {
+		s.out.finish(endStop)
+	}
+}
+
+// begin sends the header and how soon to come back: clients that were cut off together should not come back together.
+func (s *stream) begin() error {
+	h := s.w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	if err := s.writer.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	retry := s.gateway.cfg.Retry
+	retry += rand.N(retry/2+1) - retry/4
+	return s.send(append(strconv.AppendInt([]byte("retry: "), retry.Milliseconds(), 10), "\n\n"...))
+}
+
+// run sends events, and comments while there are none, until the client or the gateway ends it.
+func (s *stream) run(ctx context.Context) {
+	wake := make(chan struct{}, 1)
+	s.out.attach(func() { wake <- struct{}{} }) // never blocks: the next one comes after this one is heard
+	heartbeat := time.NewTicker(s.gateway.cfg.Heartbeat)
+	defer heartbeat.Stop()
+	for {
+		var err error
+		ended := false
+		select {
+		case <-wake:
+			ended, err = s.flush()
+		case <-heartbeat.C:
+			err = s.send([]byte(":\n\n"))
+		case <-ctx.Done():
+			return
+		case <-s.ctx.Done():
+			return
+		}
+		if err != nil || ended {
+			s.gateway.cfg.Logger.Debug("gateway: an event stream has ended", "from", s.address, "reason", err)
+			return
+		}
+	}
+}
+
+// flush sends what the outbox holds until it is empty.
+func (s *stream) flush() (ended bool, err error) {
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	for {
+		items, end := s.out.take(b.items[:0])
+		if len(items) == 0 {
+			return end != nil, nil
+		}
+		b.bytes = b.bytes[:0]
+		for _, it := range items {
+			b.bytes = s.appendItem(b.bytes, it)
+		}
+		n := len(items)
+		clear(items)
+		if err := s.send(b.bytes); err != nil {
+			return false, err
+		}
+		s.gateway.counters.sent.Add(uint64(n))
+	}
+}
+
+func (s *stream) appendItem(b []byte, it item) []byte {
+	s.lastID++
+	b = strconv.AppendUint(append(b, "id: "...), s.lastID, 10)
+	if it.kind != kindEvent {
+		b = append(b, "\nevent: advisory"...)
+	}
+	b = append(append(b, "\ndata: "...), compact(it.message())...)
+	return append(b, "\n\n"...)
+}
+
+// send writes to the client, or fails when that makes no progress.
+func (s *stream) send(b []byte) error {
+	if err := s.writer.SetWriteDeadline(time.Now().Add(s.gateway.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	return s.writer.Flush()
+}

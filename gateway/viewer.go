@@ -1,0 +1,42 @@
+package gateway
+
+import (
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+)
+
+//go:embed viewer
+var viewerFiles embed.FS
+
+var viewerPage = template.Must(template.ParseFS(viewerFiles, "viewer/index.html"))
+
+// viewerRoutes serves the page at / and what it is made of. All its addresses are relative: it works under any prefix.
+func (g *Gateway) viewerRoutes(mux *http.ServeMux) {
+	files, err := fs.Sub(viewerFiles, "viewer")
+	if err != nil {
+		panic(err) // never: the name is valid
+	}
+	mux.Handle("GET /viewer/", viewerHeaders(http.StripPrefix("/viewer/", http.FileServerFS(files))))
+	mux.Handle("GET /{$}", viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		data := struct{ Publish bool }{len(g.cfg.Publish) > 0}
+		if err := viewerPage.Execute(w, data); err != nil {
+			g.cfg.Logger.Debug("gateway: the page was not sent", "error", err)
+		}
+	})))
+}
+
+// viewerHeaders keep the page to itself: no other site's scripts in it, nor it in another site's frame.
+func viewerHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "+
+			"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-cache")
+		next.ServeHTTP(w, r)
+	})
+}

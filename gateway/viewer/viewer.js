@@ -1,0 +1,254 @@
+// The viewer: one WebSocket on ws, the topics of the address (#topic=a&topic=b), and a list of what arrived.
+
+const most = 1000; // rows kept
+const $ = id => document.getElementById(id);
+
+// ---- exact numbers: an int64 has more digits than a number of JavaScript
+
+const exact = (_, value, context) =>
+  typeof value === "number" && context?.source && JSON.rawJSON && String(value) !== context.source
+    ? JSON.rawJSON(context.source) : value;
+const parse = text => JSON.parse(text, exact);
+const show = value => JSON.stringify(value, null, 1) // on one line, with blanks where it may be wrapped
+  .replace(/([[{])\n\s*/g, "$1").replace(/\n\s*([\]}])/g, "$1").replace(/\n\s*/g, " ");
+
+// ---- connection
+
+const topics = new Map(); // name -> in effect
+let socket, attempts = 0, number = 0, lost = false;
+const asked = new Map(); // id of an operation -> topic
+
+function setState(state, text) {
+  $("state").dataset.state = state;
+  $("state").textContent = text;
+}
+
+function address(path) {
+  return new URL(path + location.search, location.href.replace(/#.*/, ""));
+}
+
+function connect() {
+  setState("connecting", "connecting");
+  const url = address("ws");
+  url.protocol = url.protocol.replace("http", "ws");
+  socket = new WebSocket(url);
+  socket.onopen = () => {
+    attempts = 0;
+    setState("connected", "connected");
+    if (lost) row("gap", "gateway", "", "connected again: events may be missing before this line");
+    lost = false;
+    for (const topic of topics.keys()) ask("subscribe", topic);
+  };
+  socket.onmessage = message => received(parse(message.data));
+  socket.onclose = closed => {
+    for (const topic of topics.keys()) topics.set(topic, false);
+    asked.clear();
+    renderTopics();
+    setState("offline", "offline");
+    if (!lost) row("gap", "gateway", "", `connection lost (${closed.code}${closed.reason ? ": " + closed.reason : ""})`);
+    lost = true;
+    const wait = Math.random() * Math.min(10_000, 250 * 2 ** attempts++) + 100;
+    setTimeout(connect, wait);
+  };
+}
+
+function ask(op, topic) {
+  if (socket?.readyState !== WebSocket.OPEN) return;
+  asked.set(++number, topic);
+  socket.send(JSON.stringify({ op, id: number, topics: [topic] }));
+}
+
+function received(m) {
+  if (m.op) return answered(m);
+  if (m.topic !== null) {
+    const undecodable = "undecodable" in m;
+    row(undecodable ? "undecodable" : "event", m.topic, m.key.map(k => k.rawJSON ?? String(k)).join(","),
+      undecodable ? m.payload : m.value === null ? "" : show(m.value));
+    return;
+  }
+  const a = m.value;
+  switch (a.action) {
+    case "disconnect": setState("waiting", "database away"); break;
+    case "reconnect": case "connect": setState("connected", "connected"); break;
+  }
+  const words = {
+    subscribe: `subscribed to ${a.topic}`, disconnect: "the database is away: events may be missing from here",
+    reconnect: "the database is back: events arrive again", lag: `${a.dropped} events dropped: this page was too slow`,
+    connect: "connected to the database", stop: "the hub was stopped", close: "closed by the gateway",
+  };
+  row(["disconnect", "reconnect", "lag"].includes(a.action) ? "gap" : "advisory", a.action, "", words[a.action] ?? show(a));
+}
+
+function answered(m) {
+  const topic = asked.get(m.id);
+  asked.delete(m.id);
+  if (m.op === "subscribed" && topics.has(topic)) topics.set(topic, true);
+  if (m.op === "error") {
+    topics.delete(topic);
+    remember();
+    $("refused").textContent = `${topic ?? "Request"}: ${m.message}`;
+  }
+  renderTopics();
+}
+
+// ---- subscriptions
+
+function remember() {
+  const query = new URLSearchParams([...topics.keys()].map(t => ["topic", t]));
+  history.replaceState(null, "", location.pathname + location.search + (topics.size ? "#" + query : ""));
+}
+
+function renderTopics() {
+  $("no-topics").hidden = topics.size > 0;
+  $("topics").replaceChildren(...[...topics].map(([topic, active]) => {
+    const li = document.createElement("li"), name = document.createElement("span"), remove = document.createElement("button");
+    li.dataset.active = active;
+    name.textContent = topic;
+    name.title = active ? "in effect" : "waiting";
+    remove.textContent = "Remove";
+    remove.type = "button";
+    remove.className = "quiet";
+    remove.setAttribute("aria-label", `Unsubscribe from ${topic}`);
+    remove.onclick = () => {
+      topics.delete(topic);
+      ask("unsubscribe", topic);
+      remember();
+      renderTopics();
+      $("topic").focus();
+    };
+    li.append(name, remove);
+    return li;
+  }));
+}
+
+$("subscribe").onsubmit = submitted => {
+  submitted.preventDefault();
+  const topic = $("topic").value;
+  $("refused").textContent = "";
+  if (topic && !topics.has(topic)) {
+    topics.set(topic, false);
+    ask("subscribe", topic);
+    remember();
+    renderTopics();
+  }
+  if ($("publish-topic") && !$("publish-topic").value) $("publish-topic").value = topic;
+  $("topic").value = "";
+};
+
+// ---- events: rows are kept as data, and shown once a frame
+
+let rows = [], fresh = [], total = 0, paused = false, scheduled = false;
+
+function row(kind, topic, key, value) {
+  const r = { kind, topic, key, value, at: new Date() };
+  if (kind === "event" || kind === "undecodable") total++;
+  rows.unshift(r);
+  rows.length = Math.min(rows.length, most);
+  fresh.unshift(r);
+  fresh.length = Math.min(fresh.length, most);
+  if (!scheduled) {
+    scheduled = true;
+    // A page in the background has no frames.
+    document.hidden ? setTimeout(render, 250) : requestAnimationFrame(render);
+  }
+}
+
+function render() {
+  scheduled = false;
+  const list = $("events");
+  if (!paused) {
+    list.prepend(...fresh.filter(matches).map(element));
+    fresh = [];
+    while (list.childElementCount > most) list.lastElementChild.remove();
+  }
+  $("no-events").hidden = rows.length > 0;
+  const waiting = fresh.length ? `, ${fresh.length} waiting` : "";
+  $("count").textContent = `${total.toLocaleString("en")} event${total === 1 ? "" : "s"}${waiting}`;
+}
+
+function renderAll() {
+  $("events").replaceChildren();
+  fresh = rows.slice();
+  const was = paused;
+  paused = false;
+  render();
+  paused = was;
+}
+
+function element(r) {
+  const li = document.createElement("li"), time = document.createElement("time");
+  li.dataset.kind = r.kind;
+  time.dateTime = r.at.toISOString();
+  time.textContent = r.at.toLocaleTimeString("en-GB") + "." + String(r.at.getMilliseconds()).padStart(3, "0");
+  li.append(time, ...["topic", "key", "value"].map(name => {
+    const span = document.createElement("span");
+    span.className = name + (name === "value" && r.kind === "undecodable" ? " undecodable" : "");
+    span.textContent = r[name];
+    return span;
+  }));
+  return li;
+}
+
+function matches(r) {
+  const wanted = $("filter").value.toLowerCase();
+  return !wanted || `${r.topic} ${r.key} ${r.value}`.toLowerCase().includes(wanted);
+}
+
+function setPaused(on) {
+  paused = on;
+  $("pause").setAttribute("aria-pressed", on);
+  $("pause").firstChild.textContent = on ? "Resume " : "Pause ";
+  render();
+}
+
+$("filter").oninput = renderAll;
+$("pause").onclick = () => setPaused(!paused);
+$("clear").onclick = () => { rows = []; fresh = []; total = 0; renderAll(); };
+
+// ---- publishing
+
+if ($("publish")) $("publish").onsubmit = async submitted => {
+  submitted.preventDefault();
+  const url = address("notify/" + encodeURIComponent($("publish-topic").value)), key = $("publish-key").value.replace(/\s/g, "");
+  if ($("publish-raw").checked) url.searchParams.set("format", "payload");
+  else if (key) url.searchParams.set("key", key);
+  const said = $("published");
+  said.className = "hint";
+  said.textContent = "…";
+  try {
+    const response = await fetch(url, { method: "POST", body: $("publish-value").value });
+    if (!response.ok) throw new Error((await response.json()).message);
+    said.textContent = "Published.";
+  } catch (error) {
+    said.className = "trouble";
+    said.textContent = error.message;
+  }
+};
+
+// ---- keyboard and theme
+
+document.addEventListener("keydown", pressed => {
+  const typing = pressed.target.matches("input:not([type=checkbox]), textarea");
+  if (typing && pressed.key === "Escape") pressed.target.blur();
+  if (typing || pressed.ctrlKey || pressed.metaKey || pressed.altKey) return;
+  const act = { "/": () => $("filter").focus(), s: () => $("topic").focus(), p: () => setPaused(!paused) }[pressed.key];
+  if (act) {
+    pressed.preventDefault();
+    act();
+  }
+});
+
+const themes = ["auto", "light", "dark"];
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = "Theme: " + theme;
+  try { localStorage.setItem("pghub-theme", theme); } catch { /* not kept */ }
+}
+$("theme").onclick = () => setTheme(themes[(themes.indexOf(document.documentElement.dataset.theme) + 1) % themes.length]);
+
+let theme = "auto";
+try { theme = localStorage.getItem("pghub-theme") ?? theme; } catch { /* not kept */ }
+setTheme(themes.includes(theme) ? theme : "auto");
+for (const topic of new URLSearchParams(location.hash.slice(1)).getAll("topic")) topics.set(topic, false);
+renderTopics();
+connect();
