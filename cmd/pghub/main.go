@@ -1,0 +1,29 @@
+// Command pghub is pghub on the command line: PostgreSQL LISTEN/NOTIFY for shells, servers and browsers.
+//
+// pghub serve puts events on WebSockets and Server-Sent Events; see README.md and pghub --help.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// The first signal asks for an orderly end; a second one has its usual effect.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// run is the program; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if err := newCommand(stdout, stderr).Run(ctx, args); err != nil {
+		_, _ = fmt.Fprintf(stderr, "pghub: %v\n", err) // nowhere else to say it
+		return 1
+	}
+	return 0
+}

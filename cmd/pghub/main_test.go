@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+// asProgram makes the test binary the program itself.
+const asProgram = "PGHUB_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	pgtest.Main(m)
+}
+
+// waiting bounds what a test waits for: reached only when something is broken.
+const waiting = 20 * time.Second
+
+// program is a running pghub.
+type program struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	address string // host and port, once it serves
+
+	mu     sync.Mutex
+	output strings.Builder
+	ended  chan struct{}
+	err    error // of Wait, when ended
+}
+
+// start runs pghub with arguments, and settings of the environment as NAME=value.
+func start(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, ended: make(chan struct{})}
+	p.cmd = exec.Command(os.Args[0], args...)
+	p.cmd.Env = append(clean(os.Environ()), append(env, asProgram+"=1")...)
+	out, err := p.cmd.StderrPipe()
+	require.NoError(t, err)
+	p.cmd.Stdout = io.Discard
+	require.NoError(t, p.cmd.Start())
+	serving := make(chan string, 1)
+	go func() {
+		defer close(p.ended)
+		defer close(serving)
+		address := regexp.MustCompile(`msg=serving address=(\S+)`)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			p.mu.Lock()
+			p.output.WriteString(lines.Text() + "\n")
+			p.mu.Unlock()
+			if m := address.FindStringSubmatch(lines.Text()); m != nil {
+				serving <- m[1]
+			}
+		}
+		p.err = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // or it has ended
+		<-p.ended
+		if t.Failed() {
+			t.Logf("the program said:\n%s", p.said())
+		}
+	})
+	select {
+	case p.address = <-serving:
+	case <-time.After(waiting):
+		t.Fatal("it does not serve")
+	}
+	return p
+}
+
+// clean is an environment without settings of the program.
+func clean(env []string) []string {
+	var kept []string
+	for _, e := range env {
+		if !strings.HasPrefix(e, "PGHUB_") && !strings.HasPrefix(e, "DATABASE_URL=") {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+func (p *program) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// end waits for the program's end after a signal, and returns how long that took.
+func (p *program) end(signal os.Signal) time.Duration {
+	p.t.Helper()
+	began := time.Now()
+	require.NoError(p.t, p.cmd.Process.Signal(signal))
+	select {
+	case <-p.ended:
+	case <-time.After(waiting):
+		p.t.Fatal("it does not end")
+	}
+	return time.Since(began)
+}
+
+// failing runs the program to its end, which must be a failure, and returns what it said.
+func failing(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waiting)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(clean(os.Environ()), append(env, asProgram+"=1")...)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, string(out))
+	require.Equal(t, 1, exit.ExitCode(), string(out))
+	return string(out)
+}
+
+var bothSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM}

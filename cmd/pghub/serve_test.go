@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), waiting)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp.StatusCode, string(body)
+}
+
+func TestServe(t *testing.T) {
+	dsn := pgtest.Database(t)
+	for _, signal := range bothSignals {
+		p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "chat_*,orders",
+			"--base-path", "/events/here/", "--publish", "orders")
+		base := "http://" + p.address + "/events/here"
+		status, page := get(t, base+"/")
+		require.Equal(t, 200, status)
+		require.Contains(t, page, "<title>pghub")
+		require.Eventually(t, func() bool { status, _ := get(t, base+"/readyz"); return status == 200 }, waiting, 5*time.Millisecond)
+
+		ws, _, err := websocket.Dial(within(t), base+"/listen/orders", nil)
+		require.NoError(t, err)
+		resp, err := http.Post(base+"/notify/orders?key=7", "application/json", bytes.NewReader([]byte(`{"a":1}`)))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 204, resp.StatusCode)
+		_, data, err := ws.Read(within(t))
+		require.NoError(t, err)
+		require.Equal(t, `e7:{"a":1}`, string(data))
+
+		closed := make(chan error, 1)
+		go func() { _, _, err := ws.Read(within(t)); closed <- err }()
+		took := p.end(signal)
+		require.NoError(t, p.err, "exit code 0")
+		require.Less(t, took, 5*time.Second)
+		require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(<-closed))
+	}
+}
+
+func TestServeEndsInItsGraceTimeWhateverClientsDo(t *testing.T) {
+	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t)}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--grace", "1s")
+	ws, _, err := websocket.Dial(within(t), "http://"+p.address+"/listen/t", nil)
+	require.NoError(t, err)
+	defer func() { _ = ws.CloseNow() }() // reads nothing, and so does not answer the closing
+	require.Less(t, p.end(bothSignals[1]), 3*time.Second)
+	require.NoError(t, p.err)
+	require.Contains(t, p.said(), "not all clients have said goodbye")
+}
+
+func TestServeStartsWhileTheDatabaseIsAway(t *testing.T) {
+	server := pgtest.Private(t, pgtest.Options{})
+	require.NoError(t, server.Stop(pgtest.Fast))
+	p := start(t, []string{"DATABASE_URL=" + server.DSN()}, "serve", "--listen", "127.0.0.1:0", "--topics", "*")
+	status, _ := get(t, "http://"+p.address+"/readyz")
+	require.Equal(t, 503, status)
+	require.NoError(t, server.Start(t.Context()))
+	require.Eventually(t, func() bool { status, _ := get(t, "http://"+p.address+"/readyz"); return status == 200 }, waiting, 10*time.Millisecond)
+}
+
+func TestToken(t *testing.T) {
+	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t), "PGHUB_TOKEN=sesame"}, "serve", "--listen", "127.0.0.1:0", "--topics", "*")
+	base := "http://" + p.address
+	status, _ := get(t, base+"/stats")
+	require.Equal(t, 401, status)
+	status, _ = get(t, base+"/stats?token=wrong")
+	require.Equal(t, 401, status)
+	status, _ = get(t, base+"/stats?token=sesame")
+	require.Equal(t, 200, status)
+	_, _, err := websocket.Dial(within(t), base+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer sesame"}}})
+	require.NoError(t, err)
+	require.NotContains(t, p.said(), "sesame")
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, pool := certificate(t, dir)
+	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t)}, "serve", "--listen", "127.0.0.1:0", "--topics", "*",
+		"--tls-cert", cert+".crt", "--tls-key", cert+".key")
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	defer client.CloseIdleConnections()
+	ws, _, err := websocket.Dial(within(t), "https://"+p.address+"/ws", &websocket.DialOptions{HTTPClient: client})
+	require.NoError(t, err)
+	require.NoError(t, ws.Write(within(t), websocket.MessageText, []byte(`{"op":"ping"}`)))
+	for answer := ""; answer != `{"op":"pong"}`; { // before it, an advisory perhaps
+		_, data, err := ws.Read(within(t))
+		require.NoError(t, err)
+		answer = string(data)
+	}
+	require.NoError(t, ws.CloseNow())
+}
+
+// certificate writes one for 127.0.0.1; the files end in .crt and .key.
+func certificate(t *testing.T, dir string) (path string, pool *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	crt := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	path = filepath.Join(dir, "server")
+	require.NoError(t, os.WriteFile(path+".crt", crt, 0o600))
+	require.NoError(t, os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	pool = x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(crt))
+	return path, pool
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pghub.toml")
+	dsn := "DATABASE_URL=postgres://u:hush@127.0.0.1:1/x"
+	for _, test := range []struct {
+		file string
+		args []string
+		says string
+	}{
+		{"", []string{"serve", "--topics", "*", "-d", ""}, "no database"},
+		{"", []string{"serve"}, "no topic is open to clients"},
+		{"", []string{"serve", "--topics", "[a"}, "not a pattern of topics"},
+		{"", []string{"serve", "--topics", "*", "--log-level", "loud"}, "--log-level is"},
+		{"", []string{"serve", "--topics", "*", "--codec", "xml"}, "--codec is"},
+		{"", []string{"serve", "--topics", "*", "--tls-key", "x"}, "go together"},
+		{"", []string{"serve", "--topics", "*", "--trusted-proxies", "x"}, "--trusted-proxies"},
+		{"", []string{"serve", "--topics", "*", "--listen", "127.0.0.1:99999"}, "invalid port"},
+		{"", []string{"serve", "--topics", "*", "orders"}, "takes flags only"},
+		{"", []string{"serve", "--topics", "*", "-d", "postgres://u:hush@h:port/x"}, "cannot parse"},
+		{"[serve]\nmax-topic = 3", []string{"serve", "--topics", "*"}, `no setting "serve.max-topic"`},
+		{"[serve", []string{"serve", "--topics", "*"}, "pghub.toml"},
+		{"[serve]\nmax-topics = 'many'", []string{"serve", "--topics", "*"}, "many"},
+	} {
+		args := test.args
+		if test.file != "" {
+			require.NoError(t, os.WriteFile(file, []byte(test.file), 0o600))
+			args = append([]string{"--config", file}, args...)
+		}
+		said := failing(t, []string{dsn}, args...)
+		require.Contains(t, said, test.says)
+		require.NotContains(t, said, "hush")
+	}
+}
+
+func TestWrongPasswordEndsTheProgram(t *testing.T) {
+	server := pgtest.Private(t, pgtest.Options{HBA: "local all all trust\nhost all postgres all trust\nhost all all all scram-sha-256"})
+	conn := pgtest.Conn(t, server.DSN())
+	_, err := conn.Exec(t.Context(), "CREATE ROLE u LOGIN PASSWORD 'right'")
+	require.NoError(t, err)
+	config := conn.Config()
+	said := failing(t, []string{fmt.Sprintf("DATABASE_URL=postgres://u:hush@%s:%d/postgres", config.Host, config.Port)},
+		"serve", "--listen", "127.0.0.1:0", "--topics", "*")
+	require.Contains(t, said, "password authentication failed")
+	require.NotContains(t, said, "hush")
+}
