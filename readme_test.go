@@ -17,6 +17,7 @@ import (
 
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/internal/pgtest"
+	"github.com/pghub/pghub/sql"
 )
 
 // blocks returns what README.md has in code blocks of a language.
@@ -81,12 +82,14 @@ func TestReadmeFragmentsCompile(t *testing.T) {
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/sql"
 )
 
 var (
@@ -96,6 +99,8 @@ var (
 	handle pghub.Handler
 	cache  interface{ Reload(context.Context) error }
 
+	_ = fmt.Println
+	_ = sql.Install
 	_ = pgx.ParseConfig
 	_ = os.Getenv
 )
@@ -110,6 +115,7 @@ func main() {}
 
 func TestReadmeSQL(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Database(t))
+	require.NoError(t, sql.Install(t.Context(), pool))
 	hub, err := pghub.New(pghub.Config{Pool: pool})
 	require.NoError(t, err)
 	var got []string
@@ -121,15 +127,14 @@ func TestReadmeSQL(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, hub.Start(t.Context()))
 
-	for _, sql := range blocks(t, "sql") {
-		_, err := pool.Exec(t.Context(), sql)
-		require.NoError(t, err, sql)
+	for _, block := range blocks(t, "sql") {
+		_, err := pool.Exec(t.Context(), block)
+		require.NoError(t, err, block)
 	}
-	_, err = pool.Exec(t.Context(), "INSERT INTO people VALUES (7, 'Ada'); UPDATE people SET id = 8; DELETE FROM people")
-	require.NoError(t, err)
 	require.NoError(t, hub.Stop(t.Context()))
 	require.Equal(t, []string{
 		`orders[7]{"status":"sold"}`, `orders[7 8]`, `Orders[]`,
-		`people[7]`, `people[7 8]`, `people[8]`,
+		`people[7]{"op":"insert","schema":"public","table":"people","seq":1,"id":{"id":7},"row":{"id":7,"name":"Ada"}}`,
+		`people[7]{"hello":"Ada"}`,
 	}, got)
 }

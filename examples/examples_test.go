@@ -73,7 +73,7 @@ func TestCache(t *testing.T) {
 	for range 2 {
 		out, log := finish(t, command(t, program, "DATABASE_URL="+dsn))
 		require.Regexp(t, regexp.MustCompile(`^cache 1 equals the table: 192 rows, after \d+ events and 1 reconnects
-cache 2 equals the table: 192 rows, after 561 events and 0 reconnects
+cache 2 equals the table: 192 rows, after 134 events and 0 reconnects
 the price of item 255 is 2552
 $`), out)
 		require.Equal(t, 1, strings.Count(log, "reload, because of a gap"), log)

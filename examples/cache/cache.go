@@ -61,7 +61,7 @@ func (c *cache) handle(ctx context.Context, ev *pghub.Event) {
 		return // a gap is the business of resync
 	}
 	for {
-		err := c.refresh(ctx, ev.Key)
+		err := c.apply(ctx, ev)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -93,6 +93,18 @@ func (c *cache) load(ctx context.Context) error {
 	defer c.mu.Unlock()
 	c.prices = prices
 	return nil
+}
+
+// apply does what an event says: all rows are gone, or those with its keys have changed.
+func (c *cache) apply(ctx context.Context, ev *pghub.Event) error {
+	change, err := pghub.Decode[pghub.Change](ev)
+	switch {
+	case err != nil:
+		return err
+	case change.Op == "truncate":
+		return c.load(ctx)
+	}
+	return c.refresh(ctx, ev.Key)
 }
 
 // refresh reads the rows with these keys. One that is not there has been deleted.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/internal/pgtest"
+	"github.com/pghub/pghub/sql"
 )
 
 func main() {
@@ -32,22 +33,36 @@ func main() {
 	}
 }
 
-// setUp makes a table whose trigger announces the keys of changed rows: `e7,7` for row 7. An UPDATE that changes the key
-// announces the old and the new one.
-const setUp = `
-	DROP SCHEMA IF EXISTS pghub_example CASCADE;
-	CREATE SCHEMA pghub_example;
-	CREATE TABLE pghub_example.prices (id bigint PRIMARY KEY, price bigint NOT NULL);
-	CREATE FUNCTION pghub_example.announce() RETURNS trigger LANGUAGE plpgsql AS $$
-	BEGIN
-		PERFORM pg_notify('prices', 'e' || concat_ws(',', OLD.id, NEW.id));
-		RETURN NULL;
-	END $$;
-	CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON pghub_example.prices
-		FOR EACH ROW EXECUTE FUNCTION pghub_example.announce();
-`
-
-const tearDown = `DROP SCHEMA pghub_example CASCADE`
+// setUp makes a table that announces, with each statement, the keys of the rows that it has changed. tearDown removes all
+// of it, and schema pghub only if it was not there before.
+func setUp(ctx context.Context, pool *pgxpool.Pool) (tearDown func() error, err error) {
+	const table = `
+		DROP SCHEMA IF EXISTS pghub_example CASCADE;
+		CREATE SCHEMA pghub_example;
+		CREATE TABLE pghub_example.prices (id bigint PRIMARY KEY, price bigint NOT NULL)`
+	version, err := sql.Version(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := pool.Exec(ctx, table); err != nil {
+		return nil, err
+	}
+	tearDown = func() error {
+		ctx := context.WithoutCancel(ctx)
+		_, err := pool.Exec(ctx, `DROP SCHEMA pghub_example CASCADE`)
+		if version == 0 {
+			err = errors.Join(err, sql.Uninstall(ctx, pool))
+		}
+		return err
+	}
+	if err := sql.Install(ctx, pool); err != nil {
+		return nil, errors.Join(err, tearDown())
+	}
+	if err := sql.Apply(ctx, pool, sql.Watch{Table: "pghub_example.prices", Level: sql.Statement}); err != nil {
+		return nil, errors.Join(err, tearDown())
+	}
+	return tearDown, nil
+}
 
 func run(dsn string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -57,13 +72,11 @@ func run(dsn string) (err error) {
 		return err
 	}
 	defer pool.Close()
-	if _, err := pool.Exec(ctx, setUp); err != nil {
+	tearDown, err := setUp(ctx, pool)
+	if err != nil {
 		return err
 	}
-	defer func() {
-		_, dropErr := pool.Exec(context.WithoutCancel(ctx), tearDown)
-		err = errors.Join(err, dropErr)
-	}()
+	defer func() { err = errors.Join(err, tearDown()) }()
 
 	var hubs [2]*pghub.Hub
 	var caches [2]*cache
