@@ -38,12 +38,12 @@ func BenchmarkDecode(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, strict := range []bool{false, true} {
 			b.Run(fmt.Sprintf("size=%d/strict=%t", size, strict), func(b *testing.B) {
-				n := pgwire.Notification{Payload: benchPayload(size, 12345)}
+				n := []pgwire.Notification{{Payload: benchPayload(size, 12345)}}
 				codec := KeyValueCodec{Strict: strict}
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				for b.Loop() {
-					if err := codec.Decode(&newEvent("topic", &n).Event); err != nil {
+					if err := codec.Decode(newEvents("topic", n)[0]); err != nil {
 						b.Fatal(err)
 					}
 				}

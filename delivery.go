@@ -8,6 +8,7 @@ import (
 
 const (
 	turnEvents = 256              // after so many events it is another consumer's turn
+	idleLooks  = 16               // so often does a worker look for work, while others run, before it ends
 	turnWatch  = time.Millisecond // a turn that outlasts two of these is stuck, while others wait
 	slowWatch  = slowHandler / 4  // how often handlers are looked at while nobody waits
 	slowAgain  = time.Minute      // a consumer whose handler is slow is named no more often
@@ -27,6 +28,7 @@ type delivery struct {
 	ready      int       // how many
 	workers    map[*worker]struct{}
 	stuck      int           // workers found stuck in a turn
+	idle       int           // workers that look for work
 	ticks      uint64        // of the watch
 	pace       time.Duration // of the watch; 0: it is off
 	timer      *time.Timer
@@ -37,6 +39,7 @@ type worker struct {
 	c     *Consumer // whose turn it is
 	since uint64    // ticks when the turn began
 	stuck bool
+	idle  bool
 
 	place   uint64    // in the consumer's stream, when the watch last looked
 	placeAt time.Time // since when
@@ -81,17 +84,22 @@ func (d *delivery) pushLocked(c *Consumer) {
 // to it that the others come to their turn.
 func (d *delivery) staffLocked() {
 	free := runtime.GOMAXPROCS(0) - (len(d.workers) - d.stuck)
-	for range min(free, d.ready) {
+	started := max(0, min(free, d.ready-d.idle))
+	for range started {
 		w := &worker{since: d.ticks}
 		d.workers[w] = struct{}{}
 		go d.work(w)
 	}
-	if d.ready > 0 {
+	switch {
+	case d.ready > d.idle+started:
 		d.watchLocked(turnWatch)
+	case d.ready > 0:
+		d.watchLocked(slowWatch)
 	}
 }
 
-// work gives turns to consumers until none is ready.
+// work gives turns to consumers until none is ready. A server sends 8 kB at a time, so that the next few events follow in
+// a moment: to look for them again is cheaper than to end and have another worker started.
 func (d *delivery) work(w *worker) {
 	normal := false
 	defer func() {
@@ -100,18 +108,21 @@ func (d *delivery) work(w *worker) {
 		}
 	}()
 	again := false
-	for {
-		c := d.next(w, again)
-		if c == nil {
-			break
+	for looks := 1; looks <= idleLooks; looks++ {
+		c := d.next(w, again, looks == idleLooks)
+		if again = false; c == nil {
+			runtime.Gosched()
+			continue
 		}
 		again = c.turn()
+		looks = 0
 	}
 	normal = true
 }
 
-// next ends w's turn and begins one of the consumer that has waited longest. nil: there is none, and w has left.
-func (d *delivery) next(w *worker, again bool) *Consumer {
+// next ends w's turn and begins one of the consumer that has waited longest. nil: there is none; if it was the last look
+// then w has left.
+func (d *delivery) next(w *worker, again, last bool) *Consumer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if again {
@@ -121,9 +132,19 @@ func (d *delivery) next(w *worker, again bool) *Consumer {
 		w.stuck = false
 		d.stuck--
 	}
+	if w.idle {
+		w.idle = false
+		d.idle--
+	}
 	c := d.head
-	if c == nil {
+	switch {
+	case c != nil:
+	case last:
 		delete(d.workers, w)
+		return nil
+	default:
+		w.c, w.idle = nil, true
+		d.idle++
 		return nil
 	}
 	if d.head = c.next; d.head == nil {

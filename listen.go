@@ -46,10 +46,6 @@ func (req *request) settle(err error) {
 		req.fail(err)
 	default:
 		if req.left--; req.left == 0 {
-			for _, sub := range req.subs {
-				sub.asking--
-				sub.kept = true
-			}
 			close(req.done)
 		}
 	}
@@ -206,7 +202,7 @@ func (r *router) refusedLocked(ch *channel, cause error) {
 	ch.refused = err
 	var failed []*request
 	for _, sub := range ch.pending {
-		if sub.kept && !r.connected && r.startErr == nil {
+		if sub.recorded && !r.connected && r.startErr == nil {
 			r.startErr = err
 		}
 		failed = append(failed, sub.waits...)

@@ -39,21 +39,15 @@ func (r *router) route(burst []pgwire.Notification) {
 
 // decodeLocked makes events of notifications on one topic. What cannot be decoded is reported and left out.
 func (r *router) decodeLocked(topic string, codec Codec, burst []pgwire.Notification) run {
-	var decoded run
-	for i := range burst {
-		ev := newEvent(topic, &burst[i])
-		if err := decodeSafely(codec, &ev.Event); err != nil {
+	events := newEvents(topic, burst)
+	decoded := events[:0]
+	for _, ev := range events {
+		if err := decodeSafely(codec, ev); err != nil {
 			r.undecodable++
 			r.report.trouble("undecodable", &DecodeError{Topic: topic, Payload: ev.Payload, Err: err})
 			continue
 		}
-		if len(burst) == 1 {
-			return ev.run()
-		}
-		if decoded == nil {
-			decoded = make(run, 0, len(burst))
-		}
-		decoded = append(decoded, &ev.Event)
+		decoded = append(decoded, ev)
 	}
 	return decoded
 }

@@ -72,8 +72,8 @@ type subscription struct {
 	waits []*request // of Subscribe calls
 	ended bool       // unsubscribed
 
-	asking int  // calls of Subscribe that have not been answered
-	kept   bool // one has been answered with success
+	asking   int  // calls of Subscribe, but for those that failed
+	recorded bool // by one of them before Start
 }
 
 func newRouter(report *reporter, delivery *delivery) *router {
@@ -126,6 +126,7 @@ func (r *router) subscribe(c *Consumer, topics []string) (*request, error) {
 			sub.waits = append(sub.waits, req)
 			req.left++
 		}
+		sub.recorded = sub.recorded || r.phase == phaseIdle
 	}
 	c.insertLocked(added)
 	req.settle(nil)
@@ -214,11 +215,11 @@ func (r *router) giveUp(req *request, cause error) error {
 	return req.err
 }
 
-// undoLocked removes what a failed Subscribe call asked for, unless another call had success with it or still waits.
+// undoLocked removes what a failed Subscribe call asked for, unless another one had success with it or still waits.
 func (r *router) undoLocked(req *request) {
 	for _, sub := range req.subs {
 		sub.waits = slices.DeleteFunc(sub.waits, func(w *request) bool { return w == req })
-		if sub.asking--; sub.asking == 0 && !sub.kept && !sub.ended {
+		if sub.asking--; sub.asking == 0 && !sub.ended {
 			r.revokeLocked(sub.c, []*subscription{sub})
 		}
 	}
