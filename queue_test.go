@@ -47,19 +47,23 @@ func TestQueueOverflow(t *testing.T) {
 	}{
 		"room for all": {
 			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2), queueRun("b", 3)) },
-			[]string{"a 1", "a 2", "b 3"}, 0,
+			[]string{"a 1", "a 2", "b 3"},
+			0,
 		},
 		"oldest": {
 			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2, 3)); q.put(queueRun("a", 4, 5)) },
-			[]string{"lag 2", "a 3", "a 4", "a 5"}, 2,
+			[]string{"lag 2", "a 3", "a 4", "a 5"},
+			2,
 		},
 		"oldest again": {
 			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2, 3)); q.put(queueRun("a", 4)); q.put(queueRun("b", 5)) },
-			[]string{"lag 2", "a 3", "a 4", "b 5"}, 2,
+			[]string{"lag 2", "a 3", "a 4", "b 5"},
+			2,
 		},
 		"oldest, of a burst longer than the queue": {
 			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2)); q.put(queueRun("a", numbers(3, 9)...), queueRun("b", 10)) },
-			[]string{"lag 7", "a 8", "a 9", "b 10"}, 7,
+			[]string{"lag 7", "a 8", "a 9", "b 10"},
+			7,
 		},
 		"oldest, on both sides of an advisory": {
 			DropOldest, func(q *queue) {
@@ -69,7 +73,8 @@ func TestQueueOverflow(t *testing.T) {
 				q.put(queueRun("a", 3))
 				q.put(queueRun("a", 4, 5, 6))
 			},
-			[]string{"lag 2", "disconnect", "reconnect", "lag 1", "a 4", "a 5", "a 6"}, 3,
+			[]string{"lag 2", "disconnect", "reconnect", "lag 1", "a 4", "a 5", "a 6"},
+			3,
 		},
 		"oldest, behind advisories at the front": {
 			DropOldest, func(q *queue) {
@@ -78,11 +83,13 @@ func TestQueueOverflow(t *testing.T) {
 				q.put(queueRun("a", 4))
 				q.put(queueRun("a", 5))
 			},
-			[]string{"connect", "lag 2", "a 3", "a 4", "a 5"}, 2,
+			[]string{"connect", "lag 2", "a 3", "a 4", "a 5"},
+			2,
 		},
 		"newest": {
 			DropNewest, func(q *queue) { q.put(queueRun("a", 1, 2)); q.put(queueRun("a", 3, 4), queueRun("b", 5)) },
-			[]string{"a 1", "a 2", "a 3", "lag 2"}, 2,
+			[]string{"a 1", "a 2", "a 3", "lag 2"},
+			2,
 		},
 		"newest, in two places": {
 			DropNewest, func(q *queue) {
@@ -91,7 +98,8 @@ func TestQueueOverflow(t *testing.T) {
 				q.delivered.Add(1)
 				q.put(queueRun("a", 5, 6))
 			},
-			[]string{"a 2", "a 3", "lag 1", "a 5", "lag 1"}, 2,
+			[]string{"a 2", "a 3", "lag 1", "a 5", "lag 1"},
+			2,
 		},
 		"newest, on both sides of an advisory": {
 			DropNewest, func(q *queue) {
@@ -99,7 +107,8 @@ func TestQueueOverflow(t *testing.T) {
 				q.advise(queueAdvisory(ActionDisconnect))
 				q.put(queueRun("a", 5, 6))
 			},
-			[]string{"a 1", "a 2", "a 3", "lag 1", "disconnect", "lag 2"}, 3,
+			[]string{"a 1", "a 2", "a 3", "lag 1", "disconnect", "lag 2"},
+			3,
 		},
 		"close": {
 			CloseConsumer, func(q *queue) {
@@ -109,7 +118,8 @@ func TestQueueOverflow(t *testing.T) {
 				q.put(queueRun("a", 5))
 				q.advise(queueAdvisory(ActionDisconnect))
 			},
-			[]string{"close"}, 1,
+			[]string{"close"},
+			1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

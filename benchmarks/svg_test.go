@@ -16,8 +16,10 @@ func testLines() []*line {
 	var lines []*line
 	for i, size := range []float64{64, 512, 7000} {
 		for j, by := range []string{byBare, "a<b"} {
-			lines = append(lines, &line{section: "receive", job: []string{"64 B", "512 B", "7 kB"}[i], contender: by, x: size,
-				samples: []sample{{value: 1e6 / size / float64(j+1)}}})
+			lines = append(lines, &line{
+				section: "receive", job: []string{"64 B", "512 B", "7 kB"}[i], contender: by, x: size,
+				samples: []sample{{value: 1e6 / size / float64(j+1)}},
+			})
 		}
 	}
 	return append(lines, &line{section: "receive", job: "over TLS", contender: byBare, samples: []sample{{value: 1}}})

@@ -35,8 +35,10 @@ func (s *section) row(lines []*line, l *line) []string {
 	if len(values) == 0 {
 		return []string{l.job, l.contender}
 	}
-	row := []string{l.job, l.contender, format(s.unit, median(values)),
-		format(s.unit, slices.Min(values)) + " – " + format(s.unit, slices.Max(values))}
+	row := []string{
+		l.job, l.contender, format(s.unit, median(values)),
+		format(s.unit, slices.Min(values)) + " – " + format(s.unit, slices.Max(values)),
+	}
 	for _, reference := range s.references {
 		row = append(row, formatRatio(l.ratio(of(lines, s.name, l.job, reference), mainFigure)))
 	}

@@ -87,8 +87,13 @@ func (cfg Config) withDefaults() (Config, error) {
 		value *int
 		zero  int
 	}{
-		{&cfg.MaxClients, 10_000}, {&cfg.MaxClientsPerAddress, 100}, {&cfg.MaxTopics, 100},
-		{&cfg.MaxTopicsTotal, 10_000}, {&cfg.MaxMessage, 16 << 10}, {&cfg.MaxRate, 20}, {&cfg.MaxPending, 1 << 20},
+		{&cfg.MaxClients, 10_000},
+		{&cfg.MaxClientsPerAddress, 100},
+		{&cfg.MaxTopics, 100},
+		{&cfg.MaxTopicsTotal, 10_000},
+		{&cfg.MaxMessage, 16 << 10},
+		{&cfg.MaxRate, 20},
+		{&cfg.MaxPending, 1 << 20},
 	} {
 		switch {
 		case *n.value == 0:
@@ -101,10 +106,14 @@ func (cfg Config) withDefaults() (Config, error) {
 		value *time.Duration
 		zero  time.Duration
 	}{
-		{&cfg.WriteTimeout, 15 * time.Second}, {&cfg.SlowTimeout, 30 * time.Second},
-		{&cfg.PingInterval, 30 * time.Second}, {&cfg.PingTimeout, 15 * time.Second},
-		{&cfg.Heartbeat, 15 * time.Second}, {&cfg.Retry, 3 * time.Second},
-		{&cfg.SubscribeTimeout, 10 * time.Second}, {&cfg.PublishTimeout, 10 * time.Second},
+		{&cfg.WriteTimeout, 15 * time.Second},
+		{&cfg.SlowTimeout, 30 * time.Second},
+		{&cfg.PingInterval, 30 * time.Second},
+		{&cfg.PingTimeout, 15 * time.Second},
+		{&cfg.Heartbeat, 15 * time.Second},
+		{&cfg.Retry, 3 * time.Second},
+		{&cfg.SubscribeTimeout, 10 * time.Second},
+		{&cfg.PublishTimeout, 10 * time.Second},
 	} {
 		if *d.value < 0 {
 			return cfg, errors.New("gateway: a duration of the Config is negative")

@@ -94,8 +94,14 @@ func TestPatterns(t *testing.T) {
 		pattern, topic string
 		want           bool
 	}{
-		{"*", "any/thing at.all", true}, {"a*", "a/b", true}, {"a/*", "a/b/c", true}, {"a?b", "a/b", true},
-		{"user_[0-9]", "user_4", true}, {"user_[0-9]", "user_42", false}, {"a", "A", false}, {"a", "ab", false},
+		{"*", "any/thing at.all", true},
+		{"a*", "a/b", true},
+		{"a/*", "a/b/c", true},
+		{"a?b", "a/b", true},
+		{"user_[0-9]", "user_4", true},
+		{"user_[0-9]", "user_42", false},
+		{"a", "A", false},
+		{"a", "ab", false},
 	} {
 		require.Equal(t, test.want, topicMatches(test.pattern, test.topic), test.pattern)
 	}

@@ -87,7 +87,8 @@ func (w *writer) run(ctx context.Context, conn *pgx.Conn) (committed [][]string,
 // and get one of two values: many changes are equal to earlier ones.
 func (w *writer) within(ctx context.Context, db interface {
 	Begin(context.Context) (pgx.Tx, error)
-}, before map[int]bool, depth int) (did []string, present map[int]bool, ok bool, err error) {
+}, before map[int]bool, depth int,
+) (did []string, present map[int]bool, ok bool, err error) {
 	present = maps.Clone(before)
 	tx, err := db.Begin(ctx)
 	if err != nil {

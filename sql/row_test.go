@@ -14,16 +14,26 @@ func TestRowToTheLetter(t *testing.T) {
 	b := setUp(t, "people")
 	b.do(people + `SELECT pghub.watch('people')`)
 	for _, step := range []struct{ sql, payload string }{
-		{`INSERT INTO people VALUES (1, 'Ann', 1.80, '2001-02-03')`,
-			`e1:{"op":"insert","schema":"public","table":"people","seq":1,"id":{"id":1},"row":{"id":1,"name":"Ann","height":1.80,"Born":"2001-02-03"}}`},
-		{`UPDATE people SET height = NULL`,
-			`e1:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":1},"row":{"id":1,"name":"Ann","height":null,"Born":"2001-02-03"}}`},
-		{`UPDATE people SET id = -2`,
-			`e-2:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":-2},"old_id":{"id":1},"row":{"id":-2,"name":"Ann","height":null,"Born":"2001-02-03"}}`},
-		{`DELETE FROM people`,
-			`e-2:{"op":"delete","schema":"public","table":"people","seq":1,"id":{"id":-2},"row":{"id":-2,"name":"Ann","height":null,"Born":"2001-02-03"}}`},
-		{`TRUNCATE people`,
-			`e:{"op":"truncate","schema":"public","table":"people","seq":1}`},
+		{
+			`INSERT INTO people VALUES (1, 'Ann', 1.80, '2001-02-03')`,
+			`e1:{"op":"insert","schema":"public","table":"people","seq":1,"id":{"id":1},"row":{"id":1,"name":"Ann","height":1.80,"Born":"2001-02-03"}}`,
+		},
+		{
+			`UPDATE people SET height = NULL`,
+			`e1:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":1},"row":{"id":1,"name":"Ann","height":null,"Born":"2001-02-03"}}`,
+		},
+		{
+			`UPDATE people SET id = -2`,
+			`e-2:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":-2},"old_id":{"id":1},"row":{"id":-2,"name":"Ann","height":null,"Born":"2001-02-03"}}`,
+		},
+		{
+			`DELETE FROM people`,
+			`e-2:{"op":"delete","schema":"public","table":"people","seq":1,"id":{"id":-2},"row":{"id":-2,"name":"Ann","height":null,"Born":"2001-02-03"}}`,
+		},
+		{
+			`TRUNCATE people`,
+			`e:{"op":"truncate","schema":"public","table":"people","seq":1}`,
+		},
 	} {
 		require.Equal(t, []string{step.payload}, b.after(step.sql))
 	}

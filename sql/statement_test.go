@@ -100,11 +100,15 @@ func TestStatementKeys(t *testing.T) {
 		{`a int, b int`, `1, 2`, `e:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1}`},
 		{`a int, b int, PRIMARY KEY (b, a)`, `1, 2`, `e2,1:{"op":"insert","schema":"public","table":"t","width":2,"count":1,"seq":1,"part":1,"parts":1}`},
 		{`"A ""b" text PRIMARY KEY`, `'x"'`, `e:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1,"ids":[{"A \"b":"x\""}]}`},
-		{`"Id" int, b uuid, PRIMARY KEY ("Id", b)`, `1, '8c6f5d2e-2b3f-4a86-9c60-0f1a2b3c4d5e'`,
-			`e:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1,"ids":[{"Id":1,"b":"8c6f5d2e-2b3f-4a86-9c60-0f1a2b3c4d5e"}]}`},
+		{
+			`"Id" int, b uuid, PRIMARY KEY ("Id", b)`, `1, '8c6f5d2e-2b3f-4a86-9c60-0f1a2b3c4d5e'`,
+			`e:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1,"ids":[{"Id":1,"b":"8c6f5d2e-2b3f-4a86-9c60-0f1a2b3c4d5e"}]}`,
+		},
 		{`a int, b int, PRIMARY KEY (a) INCLUDE (b)`, `1, 2`, `e1:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1}`},
-		{`k text, x int, y text, pghub_new int, PRIMARY KEY (k, x, y, pghub_new)`, `'a', 1, 'b', 2`,
-			`e:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1,"ids":[{"k":"a","x":1,"y":"b","pghub_new":2}]}`},
+		{
+			`k text, x int, y text, pghub_new int, PRIMARY KEY (k, x, y, pghub_new)`, `'a', 1, 'b', 2`,
+			`e:{"op":"insert","schema":"public","table":"t","count":1,"seq":1,"part":1,"parts":1,"ids":[{"k":"a","x":1,"y":"b","pghub_new":2}]}`,
+		},
 	} {
 		b.do(`DROP TABLE IF EXISTS t; CREATE TABLE t (` + c.columns + `); SELECT pghub.watch('t', level => 'statement')`)
 		require.Equal(t, []string{c.payload}, b.after(`INSERT INTO t VALUES (`+c.row+`)`))

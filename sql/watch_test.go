@@ -160,8 +160,10 @@ func TestApply(t *testing.T) {
 	pool := pgtest.Pool(t, b.dsn)
 	b.do(people + `CREATE SCHEMA "My Shop"; CREATE TABLE "My Shop"."Orders" (id int PRIMARY KEY)`)
 	watches := []Watch{
-		{Table: "people", Topic: "tall", Name: "tall", Operations: []Operation{Update}, Of: []string{"height"}, Exclude: []string{"Born"},
-			Old: true, Changed: true, Condition: "NEW.height > 2.0"},
+		{
+			Table: "people", Topic: "tall", Name: "tall", Operations: []Operation{Update}, Of: []string{"height"}, Exclude: []string{"Born"},
+			Old: true, Changed: true, Condition: "NEW.height > 2.0",
+		},
 		{Table: `"My Shop"."Orders"`, Topic: "orders", Level: Statement},
 	}
 	for range 2 {

@@ -123,9 +123,6 @@ func TestEncryption(t *testing.T) {
 
 func TestStandbyAndPromote(t *testing.T) {
 	primary := Private(t, Options{})
-	if _, err := os.Stat(primary.local.bin + "/pg_basebackup"); err != nil {
-		t.Skip("this installation has no pg_basebackup")
-	}
 	standby, err := primary.Standby(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, standby.Close()) })
