@@ -40,12 +40,6 @@ type queue struct {
 	voidAll    bool
 }
 
-// run is a stretch of events of one topic, or a single advisory. It is shared, and not changed.
-type run []*Event
-
-func (r run) isAdvisory() bool { return r[0].Advisory != nil }
-func (r run) isLag() bool      { return r.isAdvisory() && r[0].Advisory.Action == ActionLag }
-
 const (
 	maxBatch = 256 // events in hand; it is then another consumer's turn
 	idleRing = 16  // runs; the room that an idle consumer keeps
@@ -92,15 +86,6 @@ func (q *queue) put(runs ...run) (wake, overflowed bool) {
 		q.sealLocked(newAdvisory(Advisory{Action: ActionClose, Final: true, Err: ErrSlowConsumer, Dropped: uint64(over)}), true)
 	}
 	return q.scheduleLocked(), overflowed
-}
-
-// skip leaves out the first n events.
-func skip(runs []run, n int) []run {
-	for n >= len(runs[0]) {
-		n -= len(runs[0])
-		runs = runs[1:]
-	}
-	return append([]run{runs[0][n:]}, runs[1:]...)
 }
 
 // advise appends an advisory.
@@ -343,19 +328,3 @@ func (q *queue) lagLocked(n int) {
 		q.pushLocked(newLagRun(n))
 	}
 }
-
-// addLag records that n events are missing behind runs.
-func addLag(runs []run, n int) []run {
-	if last := len(runs) - 1; last >= 0 && runs[last].isLag() {
-		runs[last].add(n)
-		return runs
-	}
-	return append(runs, newLagRun(n))
-}
-
-// newLagRun makes a lag that still counts; nextLocked makes the event of it.
-func newLagRun(n int) run {
-	return run{{Advisory: &Advisory{Action: ActionLag, Dropped: uint64(n)}}}
-}
-
-func (r run) add(n int) { r[0].Advisory.Dropped += uint64(n) }

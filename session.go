@@ -37,19 +37,6 @@ type session struct {
 	cause    error           // why the session ended
 }
 
-// statement is a simple query under way.
-type statement struct {
-	sql      string
-	changes  []change        // LISTEN and UNLISTEN; empty for a probe
-	barriers []chan struct{} // that a probe answers
-	err      error           // what the server said so far
-}
-
-const (
-	channelsPerStatement = 1000 // the server's work grows with the square
-	probeSQL             = ""   // an empty query costs the server nothing
-)
-
 func newSession(l *link, cfg *Config, router *router, report *reporter, onListen func()) *session {
 	return &session{
 		link:     *l,
@@ -318,22 +305,6 @@ func (s *session) batch(probe bool) []*statement {
 	}
 	s.sent = append(s.sent, batch...)
 	return batch
-}
-
-func newStatement(changes ...change) *statement {
-	var sql []byte
-	for _, c := range changes {
-		if len(sql) > 0 {
-			sql = append(sql, ';')
-		}
-		if c.listen {
-			sql = append(sql, "LISTEN "...)
-		} else {
-			sql = append(sql, "UNLISTEN "...)
-		}
-		sql = pgwire.AppendIdentifier(sql, c.ch.name)
-	}
-	return &statement{sql: string(sql), changes: changes}
 }
 
 // send writes a batch. A server that takes nothing for ProbeTimeout is given up.

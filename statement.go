@@ -1,0 +1,32 @@
+package pghub
+
+import "github.com/pghub/pghub/internal/pgwire"
+
+// statement is a simple query under way.
+type statement struct {
+	sql      string
+	changes  []change        // LISTEN and UNLISTEN; empty for a probe
+	barriers []chan struct{} // that a probe answers
+	err      error           // what the server said so far
+}
+
+const (
+	channelsPerStatement = 1000 // the server's work grows with the square
+	probeSQL             = ""   // an empty query costs the server nothing
+)
+
+func newStatement(changes ...change) *statement {
+	var sql []byte
+	for _, c := range changes {
+		if len(sql) > 0 {
+			sql = append(sql, ';')
+		}
+		if c.listen {
+			sql = append(sql, "LISTEN "...)
+		} else {
+			sql = append(sql, "UNLISTEN "...)
+		}
+		sql = pgwire.AppendIdentifier(sql, c.ch.name)
+	}
+	return &statement{sql: string(sql), changes: changes}
+}
