@@ -125,6 +125,7 @@ func TestALoopThatIsBusyWhenItsContextEnds(t *testing.T) {
 		hub := fakeHub(t, server, Config{})
 		startHub(t, hub)
 		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
 		w := newWitness()
 		for ev := range hub.Events(ctx, "a") {
 			if w.handle(ctx, ev); ev.Topic == "a" {
