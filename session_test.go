@@ -553,20 +553,50 @@ func awaitState(t *testing.T, hub *Hub, want State) {
 	require.Eventually(t, func() bool { return hub.State() == want }, patience, time.Millisecond)
 }
 
-// notifier publishes numbered events through a connection of its own until it is stopped.
-func notifier(t *testing.T, dsn, topic, padding string) (stop func() (sent int)) {
+// flood is a consumer's handler, and a connection that publishes numbered events as fast as that receives them.
+type flood struct {
+	topic, padding string
+	ahead          chan struct{} // a token for each event that may be under way: the server answers nobody it has much to tell
+	received       atomic.Int64
+	misplaced      atomic.Int64
+}
+
+func newFlood(topic, padding string) *flood {
+	f := &flood{topic: topic, padding: padding, ahead: make(chan struct{}, 1000)}
+	for range cap(f.ahead) {
+		f.ahead <- struct{}{}
+	}
+	return f
+}
+
+func (f *flood) handle(_ context.Context, ev *Event) {
+	if ev.Advisory != nil {
+		return
+	}
+	if f.received.Add(1)-1 != ev.Key[0] {
+		f.misplaced.Add(1)
+	}
+	f.ahead <- struct{}{}
+}
+
+// start publishes until the test calls stop.
+func (f *flood) start(t *testing.T, dsn string) (stop func() (sent int)) {
 	t.Helper()
 	conn := pgtest.Conn(t, dsn)
 	ctx, cancel := context.WithCancel(context.Background())
 	sent := 0
 	done := background(func() error {
-		for ctx.Err() == nil {
-			if _, err := conn.Exec(context.Background(), `SELECT pg_notify($1, $2)`, topic, fmt.Sprintf("e%d%s", sent, padding)); err != nil {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-f.ahead:
+			}
+			if _, err := conn.Exec(context.Background(), `SELECT pg_notify($1, $2)`, f.topic, fmt.Sprintf("e%d%s", sent, f.padding)); err != nil {
 				return err
 			}
 			sent++
 		}
-		return nil
 	})
 	stop = sync.OnceValue(func() int {
 		cancel()
@@ -577,14 +607,23 @@ func notifier(t *testing.T, dsn, topic, padding string) (stop func() (sent int))
 	return stop
 }
 
+// requireAll requires that everything sent has been received, in order.
+func (f *flood) requireAll(t *testing.T, sent int) {
+	t.Helper()
+	require.EqualValues(t, sent, f.received.Load())
+	require.Zero(t, f.misplaced.Load())
+}
+
 // Subscribe has returned: what anybody commits after that moment arrives.
 func TestSubscribeIsInEffectWhenItReturns(t *testing.T) {
 	const topics = 300
 	dsn := pgtest.Database(t)
 	hub := realHub(t, Config{Pool: pgtest.Pool(t, dsn)})
-	background, _ := watch(t, hub, "load")
+	load := newFlood("load", "")
+	_, err := hub.Consumer(load.handle, &ConsumerConfig{Topics: []string{"load"}})
+	require.NoError(t, err)
 	startHub(t, hub)
-	stop := notifier(t, dsn, "load", "")
+	stop := load.start(t, dsn)
 	other := pgtest.Conn(t, dsn)
 	w, c := watch(t, hub)
 	for i := range topics {
@@ -597,19 +636,23 @@ func TestSubscribeIsInEffectWhenItReturns(t *testing.T) {
 		topic := fmt.Sprint("t", i)
 		w.expect(t, lineSubscribe(topic), topic+" e")
 	}
-	n := stop()
-	background.await(t, fmt.Sprint("load e", n-1))
-	background.requireNumbers(t, "load", n)
+	sent := stop()
+	require.NoError(t, hub.Stop(within(t)))
+	load.requireAll(t, sent)
 }
 
 // A socket that always has something to read keeps nobody from being subscribed.
 func TestSubscribeUnderSaturation(t *testing.T) {
 	dsn := pgtest.Database(t)
 	hub := realHub(t, Config{Pool: pgtest.Pool(t, dsn)})
-	flooded, _ := watch(t, hub, "flood0", "flood1")
-	startHub(t, hub)
 	padding := ":" + strings.Repeat(" ", 7900) + "0"
-	stops := []func() int{notifier(t, dsn, "flood0", padding), notifier(t, dsn, "flood1", padding)}
+	floods := []*flood{newFlood("flood0", padding), newFlood("flood1", padding)}
+	for _, f := range floods {
+		_, err := hub.Consumer(f.handle, &ConsumerConfig{Topics: []string{f.topic}})
+		require.NoError(t, err)
+	}
+	startHub(t, hub)
+	stops := []func() int{floods[0].start(t, dsn), floods[1].start(t, dsn)}
 	_, c := watch(t, hub)
 	for i := range 50 {
 		topic := fmt.Sprint("t", i)
@@ -617,10 +660,11 @@ func TestSubscribeUnderSaturation(t *testing.T) {
 		require.NoError(t, hub.Notify(within(t), topic, nil, nil))
 		require.NoError(t, c.Unsubscribe(within(t), topic))
 	}
-	sent0, sent1 := stops[0](), stops[1]()
+	sent := []int{stops[0](), stops[1]()}
 	require.NoError(t, hub.Stop(within(t)))
-	flooded.requireNumbers(t, "flood0", sent0)
-	flooded.requireNumbers(t, "flood1", sent1)
+	for i, f := range floods {
+		f.requireAll(t, sent[i])
+	}
 	require.Zero(t, hub.Stats().Reconnects)
 }
 

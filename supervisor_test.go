@@ -363,6 +363,7 @@ func TestAConnectionLostWhileItComesUpIsPartOfTheSameGap(t *testing.T) {
 		back := w.take(t)
 		require.Equal(t, lineReconnect, lineOf(back))
 		require.Equal(t, heard, back.Advisory.Gap.Since)
+		synctest.Wait()
 		require.EqualValues(t, 1, hub.Stats().Reconnects)
 	})
 }
