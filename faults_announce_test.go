@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -185,6 +186,36 @@ func TestFaultAnnounceResync(t *testing.T) {
 		require.NoError(t, stopWithin(t, hub, time.Hour))
 		d.expect(t, "connect", "subscribe t", "t=e", "lag 4", "resync 4 true", "resync 4 true", "resync 4 true", "t=e4",
 			"disconnect", "reconnect", "resync 0 false", "resync 0 false", "resync 0 false", "t=e9", "stop")
+	})
+}
+
+// TestFaultAnnounceHandlerEnds: an event whose handler panics, or ends its goroutine, is done with; those behind it come.
+func TestFaultAnnounceHandlerEnds(t *testing.T) {
+	scripted(t, func(t *testing.T, s *fakepg.Server) {
+		hub, _ := newFaultHub(t, pghub.Config{ListenConfig: s.Config()})
+		d := newDiary()
+		_, err := hub.Consumer(func(ctx context.Context, ev *pghub.Event) {
+			d.handle(ctx, ev)
+			switch d.last() {
+			case "t=e3":
+				panic("a bug")
+			case "t=e6":
+				runtime.Goexit()
+			}
+		}, &pghub.ConsumerConfig{Topics: []string{"t"}})
+		require.NoError(t, err)
+		require.NoError(t, hub.Start(t.Context()))
+		s.Freeze(true) // so that they come together
+		for n := range 10 {
+			s.Notify("t", fmt.Sprintf("e%d", n))
+		}
+		s.Freeze(false)
+		d.expect(t, "connect", "subscribe t")
+		for n := range 10 {
+			d.expect(t, fmt.Sprintf("t=e%d", n))
+		}
+		require.NoError(t, stopWithin(t, hub, time.Hour))
+		d.expect(t, "stop")
 	})
 }
 

@@ -115,10 +115,12 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 	var err error
 	select {
 	case <-h.supervisor.started:
-		if err = h.supervisor.err; err == nil {
+		switch err = h.supervisor.err; {
+		case err == nil && ctx.Err() == nil:
 			return nil
-		}
-		if h.isStopping() {
+		case err == nil: // the server was quick
+			err = ctx.Err()
+		case h.isStopping():
 			err = errStoppedEarly
 		}
 	case <-ctx.Done():

@@ -1,9 +1,11 @@
 package pghub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -33,6 +35,31 @@ func requireAll(t *testing.T, dsn string, w *witness, topics []string) {
 	}
 }
 
+// settle waits until events arrive. A server that lost one process to a crash accepts connections for another moment, and
+// then ends them all.
+func settle(t *testing.T, dsn string, w *witness, topic string) {
+	t.Helper()
+	other := pgtest.Conn(t, dsn)
+	for {
+		_, err := other.Exec(within(t), `SELECT pg_notify($1, 'e0')`, topic)
+		require.NoError(t, err)
+		ev := w.take(t)
+		if lineOf(ev) == topic+" e0" {
+			return
+		}
+		require.Equal(t, lineDisconnect, lineOf(ev))
+		w.expect(t, lineReconnect)
+	}
+}
+
+// recoveries is how often a server has come to accept connections.
+func recoveries(t *testing.T, server *pgtest.Server) int {
+	t.Helper()
+	log, err := os.ReadFile(server.LogFile())
+	require.NoError(t, err)
+	return bytes.Count(log, []byte("ready to accept connections"))
+}
+
 func numbered(n int) (topics []string) {
 	for i := range n {
 		topics = append(topics, fmt.Sprintf("t%03d", i))
@@ -58,7 +85,11 @@ func TestTheHubComesBack(t *testing.T) {
 			require.NoError(t, server.Kill())
 			require.NoError(t, server.Start(t.Context()))
 		},
-		"crash of the server process": func(t *testing.T, pid int) { require.NoError(t, server.Signal(pid, syscall.SIGKILL)) },
+		"crash of the server process": func(t *testing.T, pid int) {
+			before := recoveries(t, server)
+			require.NoError(t, server.Signal(pid, syscall.SIGKILL))
+			require.Eventually(t, func() bool { return recoveries(t, server) > before }, patience, time.Millisecond)
+		},
 		"stopped server process": func(t *testing.T, pid int) {
 			require.NoError(t, server.Signal(pid, syscall.SIGSTOP))
 			t.Cleanup(func() { assert.NoError(t, server.Signal(pid, syscall.SIGCONT)) })
@@ -85,11 +116,12 @@ func TestTheHubComesBack(t *testing.T) {
 			back := w.take(t)
 			require.Equal(t, lineReconnect, lineOf(back))
 			require.False(t, back.Advisory.Gap.Until.Before(back.Advisory.Gap.Since))
+			settle(t, server.DSN(), w, topics[0])
 			requireAll(t, server.DSN(), w, topics)
 			require.NoError(t, c.Subscribe(within(t), "new"))
 			w.expect(t, lineSubscribe("new"))
 			require.NoError(t, hub.Stop(within(t)))
-			require.EqualValues(t, 1, hub.Stats().Reconnects)
+			require.NotZero(t, hub.Stats().Reconnects)
 			w.expect(t, lineStop)
 		})
 	}

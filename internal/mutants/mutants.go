@@ -111,7 +111,7 @@ var mutants = []mutant{
 	},
 	{
 		"a handler's end loses what was in hand", one("queue.go", "hand = q.siftLocked(q.hand[done:])", "hand = q.siftLocked(q.hand[len(q.hand):])"),
-		[]string{"TestSoak"},
+		[]string{"TestFaultAnnounceHandlerEnds"},
 	},
 	{
 		"Unsubscribe leaves what is queued", one("router.go", "\t\tc.queue.revoke(inEffect...)\n", ""),
