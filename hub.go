@@ -80,9 +80,9 @@ func (h *Hub) Start(ctx context.Context) error { return h.start(ctx, false) }
 func (h *Hub) Run(ctx context.Context) error {
 	err := h.start(ctx, true)
 	switch {
-	case errors.Is(err, errStoppedEarly), ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	case errors.Is(err, errStoppedEarly):
 		return nil
-	case err != nil:
+	case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
 		return err
 	}
 	select {
@@ -116,7 +116,7 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 	select {
 	case <-h.supervisor.started:
 		switch err = h.supervisor.err; {
-		case err == nil && ctx.Err() == nil:
+		case err == nil && (patient || ctx.Err() == nil):
 			return nil
 		case err == nil: // the server was quick
 			err = ctx.Err()
@@ -124,6 +124,9 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 			err = errStoppedEarly
 		}
 	case <-ctx.Done():
+		if patient {
+			return ctx.Err() // Run stops the hub gracefully, wherever it has come to by now
+		}
 		h.supervisor.cancel()
 		<-h.supervisor.started
 		err = ctx.Err()
