@@ -86,11 +86,13 @@ func (h *Hub) mayPublish(ctx context.Context) error {
 	return ctx.Err()
 }
 
+const usualPayload = 128 // bytes; a longer one takes another allocation or two
+
 func (h *Hub) encode(topic string, key []int64, value any) (string, error) {
 	if err := checkTopic(topic); err != nil {
 		return "", err
 	}
-	payload, err := h.cfg.Codec.Append(nil, key, value)
+	payload, err := h.cfg.Codec.Append(make([]byte, 0, usualPayload), key, value)
 	if err != nil {
 		return "", fmt.Errorf("pghub: notify %q: %w", topic, err)
 	}

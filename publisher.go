@@ -7,10 +7,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // publisher sends notifications in batches: what arrives while a statement is under way goes together in the next one,
@@ -29,6 +28,11 @@ type publisher struct {
 	closed  bool
 	idle    chan struct{}        // closed when closed and not busy
 	texts   map[notification]int // of the batch being gathered: the padding that its next equal would need
+
+	cancel   context.CancelCauseFunc // ends the statement under way; nil: there is none
+	deadline time.Time               // of the statement under way
+	watch    *time.Timer             // on the deadline: one timer for all statements, which most of them never touch
+	watching bool                    // it will look
 }
 
 type notification struct{ topic, payload string }
@@ -37,7 +41,7 @@ type notification struct{ topic, payload string }
 type publication struct {
 	notification
 	pad    func(payload string, n int) string // tells equal payloads of a batch apart; nil: cannot be done
-	answer chan answer                        // with room for one
+	answer chan answer                        // with room for one; nil for one that leads at once
 }
 
 // answer is the outcome, or the request to lead the next batch.
@@ -52,12 +56,14 @@ const (
 )
 
 func newPublisher(cut context.Context, send func(ctx context.Context, topics, payloads []string) error) *publisher {
-	return &publisher{send: send, cut: cut, idle: make(chan struct{}), texts: make(map[notification]int)}
+	p := &publisher{send: send, cut: cut, idle: make(chan struct{}), texts: make(map[notification]int)}
+	context.AfterFunc(cut, p.cutOff)
+	return p
 }
 
 // publish returns when the notification has been committed, or why not.
 func (p *publisher) publish(ctx context.Context, n notification, pad func(string, int) string) error {
-	pub := &publication{notification: n, pad: pad, answer: make(chan answer, 1)}
+	pub := &publication{notification: n, pad: pad}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -66,6 +72,7 @@ func (p *publisher) publish(ctx context.Context, n notification, pad func(string
 	lead := !p.busy
 	p.busy = true
 	if !lead {
+		pub.answer = make(chan answer, 1)
 		p.waiting = append(p.waiting, pub)
 	}
 	p.mu.Unlock()
@@ -118,10 +125,11 @@ func (p *publisher) lead(ctx context.Context, own *publication) error {
 		return p.runForAll(batch)
 	}
 	// The caller may leave, the batch goes on for the others.
-	go func() { own.answer <- answer{err: p.runForAll(batch)} }()
+	outcome := make(chan error, 1)
+	go func() { outcome <- p.runForAll(batch) }()
 	select {
-	case a := <-own.answer:
-		return a.err
+	case err := <-outcome:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
 	}
@@ -194,9 +202,8 @@ func (p *publisher) runForAll(batch []*publication) error {
 // run sends a batch, passes the lead on, and returns the outcome of each.
 func (p *publisher) run(ctx context.Context, batch []*publication) []error {
 	defer p.passLead()
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	defer context.AfterFunc(p.cut, cancel)()
+	ctx, cancel := p.begin(ctx)
+	defer cancel(nil)
 
 	outcomes := make([]error, len(batch))
 	topics, payloads := make([]string, len(batch)), make([]string, len(batch))
@@ -208,10 +215,10 @@ func (p *publisher) run(ctx context.Context, batch []*publication) []error {
 	case err != nil && len(batch) > 1 && refusesOne(err):
 		// One of them is at fault, and none was committed.
 		for i := range batch {
-			outcomes[i] = p.note(1, p.send(ctx, topics[i:i+1], payloads[i:i+1]))
+			outcomes[i] = p.note(ctx, 1, p.send(ctx, topics[i:i+1], payloads[i:i+1]))
 		}
 	default:
-		err = p.note(len(batch), err)
+		err = p.note(ctx, len(batch), err)
 		for i := range outcomes {
 			outcomes[i] = err
 		}
@@ -219,14 +226,63 @@ func (p *publisher) run(ctx context.Context, batch []*publication) []error {
 	return outcomes
 }
 
+// begin makes the context of a statement, which ends with ctx, after publishTimeout, and when the hub is cut off.
+func (p *publisher) begin(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cancel, p.deadline = cancel, time.Now().Add(publishTimeout)
+	if p.cut.Err() != nil {
+		cancel(errCutOff)
+	}
+	switch {
+	case p.watching:
+	case p.watch == nil:
+		p.watch = time.AfterFunc(publishTimeout, p.look)
+	default:
+		p.watch.Reset(publishTimeout)
+	}
+	p.watching = true
+	return ctx, cancel
+}
+
+// look ends a statement whose time is up.
+func (p *publisher) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := time.Until(p.deadline)
+	if p.watching = p.cancel != nil && left > 0; p.watching {
+		p.watch.Reset(left)
+	} else if p.cancel != nil {
+		p.cancel(errNoAnswer)
+	}
+}
+
+// Why a statement's context ended, other than by its caller.
+var (
+	errNoAnswer = fmt.Errorf("no answer within %v: %w", publishTimeout, context.DeadlineExceeded)
+	errCutOff   = errors.New("the hub was cut off")
+)
+
+func (p *publisher) cutOff() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cancel != nil {
+		p.cancel(errCutOff)
+	}
+}
+
 // note counts the outcome of a statement and names it.
-func (p *publisher) note(events int, err error) error {
+func (p *publisher) note(ctx context.Context, events int, err error) error {
 	if err == nil {
 		p.batches.Add(1)
 		p.events.Add(uint64(events))
 		return nil
 	}
 	p.failures.Add(uint64(events))
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
 	var pgErr *pgconn.PgError
 	var unsent *unsentError
 	switch {
@@ -249,6 +305,7 @@ func refusesOne(err error) bool {
 func (p *publisher) passLead() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cancel = nil
 	if len(p.waiting) > 0 {
 		next := p.waiting[0]
 		p.waiting = slices.Delete(p.waiting, 0, 1)
@@ -275,50 +332,9 @@ func (p *publisher) close(ctx context.Context) {
 	case <-p.idle:
 	case <-ctx.Done():
 	}
-}
-
-// unsentError is an error from before anything was sent.
-type unsentError struct{ error }
-
-func (e *unsentError) Unwrap() error { return e.error }
-
-// sendThrough sends statements through a connection of the pool, in whatever query mode the pool is configured for.
-func sendThrough(pool *pgxpool.Pool) func(ctx context.Context, topics, payloads []string) error {
-	return func(ctx context.Context, topics, payloads []string) error {
-		conn, err := pool.Acquire(ctx)
-		if err != nil {
-			return &unsentError{err}
-		}
-		defer conn.Release()
-		switch utf8 := takesUTF8(conn.Conn()); {
-		case utf8 && len(topics) == 1:
-			_, err = conn.Exec(ctx, notifySQL, topics[0], payloads[0])
-		case utf8:
-			_, err = conn.Exec(ctx, notifyManySQL, topics, payloads)
-		default:
-			_, err = conn.Exec(ctx, notifyConvertedSQL, inBytes(topics...), inBytes(payloads...))
-		}
-		return err
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watch != nil && p.cancel == nil {
+		p.watch.Stop()
 	}
-}
-
-const (
-	notifySQL          = `SELECT pg_notify($1, $2)`
-	notifyManySQL      = `SELECT count(pg_notify(t, p)) FROM unnest($1::text[], $2::text[]) AS n(t, p)`
-	notifyConvertedSQL = `SELECT count(pg_notify(convert_from(t, 'UTF8'), convert_from(p, 'UTF8'))) FROM unnest($1::bytea[], $2::bytea[]) AS n(t, p)`
-)
-
-// takesUTF8 tells whether the server takes text on a connection as UTF-8. Unless told otherwise, it takes it to be in the
-// encoding of the database, and turns é into Ã© where that is LATIN1.
-func takesUTF8(conn *pgx.Conn) bool {
-	encoding := conn.PgConn().ParameterStatus("client_encoding")
-	return encoding == "UTF8" || encoding == "" // a pooler may not say
-}
-
-func inBytes(texts ...string) [][]byte {
-	b := make([][]byte, len(texts))
-	for i, text := range texts {
-		b[i] = []byte(text)
-	}
-	return b
 }

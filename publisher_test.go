@@ -401,6 +401,31 @@ func TestPublisherTimesOut(t *testing.T) {
 	})
 }
 
+// Each statement has its own time, also one that begins while the watch over an earlier one is still set; and the error
+// says what happened.
+func TestPublisherTimesEachStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		for range 3 {
+			early := s.call(context.Background(), "a", "e0")
+			st := s.next("e0")
+			time.Sleep(publishTimeout / 2)
+			st.end(nil)
+			require.NoError(t, <-early)
+			require.Error(t, st.ctx.Err(), "the context of a statement ends with it")
+
+			start := time.Now()
+			late := s.call(context.Background(), "a", "e1")
+			s.next("e1")
+			err := <-late
+			require.Equal(t, publishTimeout, time.Since(start).Truncate(time.Millisecond))
+			require.ErrorIs(t, err, ErrUnknownOutcome)
+			require.ErrorContains(t, err, "no answer within 15s")
+			time.Sleep(2 * publishTimeout)
+		}
+	})
+}
+
 // Cut off with the hub, everybody gets an answer at once.
 func TestPublisherCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -175,7 +175,7 @@ var mutants = []mutant{
 		[]string{"TestSoak"},
 	},
 	{
-		"Notify in the encoding of the database", one("publisher.go", `return encoding == "UTF8" || encoding == ""`, `return encoding != "nothing of the kind"`),
+		"Notify in the encoding of the database", one("send.go", `return encoding == "UTF8" || encoding == ""`, `return encoding != "nothing of the kind"`),
 		[]string{"TestFaultEncodingLatin1"},
 	},
 
