@@ -102,6 +102,23 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 	return Frame{Type: b[0], Body: b[headerSize:end]}, true, nil
 }
 
+// Notifications appends the notifications that come next, up to the first frame of another type, the end of what the
+// buffer holds, or the capacity of dst. They are valid until the next Fill. With an error come those before it.
+func (r *Reader) Notifications(dst []Notification) ([]Notification, error) {
+	for len(dst) < cap(dst) && r.r < r.w && r.buf[r.r] == NotificationResponse {
+		f, ok, err := r.Next()
+		if err != nil || !ok {
+			return dst, err
+		}
+		n, err := ParseNotification(f.Body)
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, n)
+	}
+	return dst, nil
+}
+
 // Notification is the content of a NotificationResponse. Its slices alias the frame's body.
 type Notification struct {
 	Channel []byte

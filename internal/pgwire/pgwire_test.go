@@ -85,6 +85,64 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// readNotifications does what readAll does, with notifications taken several at a time.
+func readNotifications(src io.Reader, together int) (frames []string, err error) {
+	r := NewReader(src)
+	for {
+		if err := r.Fill(); err != nil {
+			return frames, err
+		}
+		for {
+			burst, err := r.Notifications(make([]Notification, 0, together))
+			for _, n := range burst {
+				encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Channel), Payload: string(n.Payload)}).Encode(nil)
+				if err != nil {
+					return frames, err
+				}
+				frames = append(frames, "A"+string(encoded[headerSize:]))
+			}
+			if err != nil {
+				return frames, err
+			}
+			if len(burst) == together {
+				continue
+			}
+			f, ok, err := r.Next()
+			if err != nil {
+				return frames, err
+			}
+			if !ok {
+				break
+			}
+			frames = append(frames, string([]byte{f.Type})+string(f.Body))
+		}
+	}
+}
+
+func TestReaderNotifications(t *testing.T) {
+	const one = "\x00\x00\x00\x07topic\x00payload\x00"
+	stream := bytes.Repeat(frame('A', one), 7)
+	stream = append(stream, frame('Z', "I")...)
+	stream = append(stream, frame('A', one)...)
+	stream = append(stream, frame('C', "LISTEN")...)
+	want, err := readAll(bytes.NewReader(stream))
+	require.ErrorIs(t, err, io.EOF)
+	for _, together := range []int{1, 2, 7, 8, 100} {
+		for name, src := range map[string]io.Reader{"at once": bytes.NewReader(stream), "byte by byte": iotest.OneByteReader(bytes.NewReader(stream))} {
+			got, err := readNotifications(src, together)
+			require.ErrorIs(t, err, io.EOF)
+			require.Equal(t, want, got, "%s, %d together", name, together)
+		}
+	}
+
+	// What came before nonsense is there.
+	for _, nonsense := range [][]byte{frame('A', "x"), {'A', 0, 0, 0, 3}} {
+		got, err := readNotifications(bytes.NewReader(append(stream[:len(stream):len(stream)], nonsense...)), 100)
+		require.ErrorIs(t, err, ErrProtocol)
+		require.Equal(t, want, got)
+	}
+}
+
 // Wherever a stream is cut, the frames are the same.
 func TestReaderSplits(t *testing.T) {
 	var stream []byte
@@ -162,16 +220,16 @@ func TestReaderAllocates(t *testing.T) {
 	stream := bytes.Repeat(frame('A', "\x00\x00\x00\x07topic\x00payload\x00"), 1000)
 	src := bytes.NewReader(stream)
 	r := NewReader(src)
+	room, read := make([]Notification, 0, 100), 0
 	require.Zero(t, testing.AllocsPerRun(10, func() {
 		src.Reset(stream)
 		for r.Fill() == nil {
-			for f, ok, _ := r.Next(); ok; f, ok, _ = r.Next() {
-				if _, err := ParseNotification(f.Body); err != nil {
-					panic(err)
-				}
+			for burst, _ := r.Notifications(room); len(burst) > 0; burst, _ = r.Notifications(room) {
+				read += len(burst)
 			}
 		}
 	}))
+	require.Equal(t, 11*1000, read)
 }
 
 func TestParseNotification(t *testing.T) {
@@ -238,6 +296,13 @@ func FuzzFrames(f *testing.F) {
 			size += headerSize + len(f) - 1
 		}
 		require.LessOrEqual(t, size, len(data))
+
+		many, err := readNotifications(&parts{data, []int{int(first), int(then)}}, 1+int(first)%5)
+		require.Error(t, err)
+		require.LessOrEqual(t, len(many), len(want)) // they end at a malformed notification
+		for i, f := range many {
+			require.Equal(t, want[i], f)
+		}
 
 		var whole []byte
 		for _, f := range got {
