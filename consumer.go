@@ -14,14 +14,14 @@ import (
 // Consumer is a handler together with the topics it is subscribed to and the queue of what waits for it. It costs less
 // than 1 kB and no goroutine while nothing waits. All methods may be called from anywhere, the handler included.
 type Consumer struct {
-	hub     *Hub
 	handler Handler
-	resync  func(context.Context, Gap) error
-	codec   Codec
+	ctx     context.Context // the handler's
 	queue   queue
-	panics  atomic.Uint64
 
-	ctx    context.Context // the handler's
+	hub    *Hub
+	resync func(context.Context, Gap) error
+	codec  Codec
+	panics atomic.Uint64
 	cancel context.CancelFunc
 	done   chan struct{}
 	pull   chan struct{} // wakes an iterator; nil for a consumer that workers deliver to
@@ -32,11 +32,8 @@ type Consumer struct {
 	closed  bool            // takes no new subscriptions
 	staged  []run           // of the burst that is being routed
 
-	retired bool // has had its last event; owned by hub.mu
-
-	// Owned by delivery.mu.
-	next   *Consumer
-	slowAt time.Time // when its handler was last named as slow
+	retired bool      // has had its last event; owned by hub.mu
+	slowAt  time.Time // when its handler was last named as slow; owned by delivery.mu
 }
 
 // handlerContext lets Stop and Drain recognise the handler that calls them.

@@ -3,6 +3,7 @@ package pghub
 import (
 	"context"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,7 @@ import (
 
 // deliveryPut puts events into a consumer's queue and schedules it, as the router does.
 func deliveryPut(c *Consumer, runs ...run) {
-	if wake, _ := c.queue.put(runs...); wake {
+	if wake, _, _ := c.queue.put(runs...); wake {
 		c.hub.delivery.add(c)
 	}
 }
@@ -31,7 +32,7 @@ func deliveryConsumer(t *testing.T, hub *Hub, handler Handler) *Consumer {
 func deliveryIdle(d *delivery) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.workers) == 0 && d.stuck == 0 && d.ready == 0 && d.head == nil && d.tail == nil && d.pace == 0
+	return len(d.workers) == 0 && d.stuck == 0 && d.ready.len() == 0 && d.pace == 0
 }
 
 // Handlers that block for good cost the others no more than the moment until that is noticed.
@@ -60,6 +61,73 @@ func TestDeliveryReplacesStuckWorkers(t *testing.T) {
 		synctest.Wait()
 		require.Empty(t, hub.delivery.workers)
 	})
+}
+
+// Consumers that a worker has claimed do not wait for the one whose handler blocks, or ends the goroutine.
+func TestDeliveryReclaims(t *testing.T) {
+	const consumers = 8 * maxClaim
+	for name, test := range map[string]struct {
+		processors int
+		bad        []int // consumers
+		handler    func(release chan struct{})
+		wait       time.Duration // for all the others, at most
+	}{
+		"another worker":   {2, []int{0}, func(release chan struct{}) { <-release }, 0},
+		"the only worker":  {1, []int{0}, func(release chan struct{}) { <-release }, 3 * turnWatch},
+		"all workers":      {2, []int{0, consumers - 1}, func(release chan struct{}) { <-release }, 3 * turnWatch},
+		"the worker's end": {1, []int{0}, func(chan struct{}) { runtime.Goexit() }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(test.processors))
+			synctest.Test(t, func(t *testing.T) {
+				hub := unitHub(t, Config{})
+				start, release := time.Now(), make(chan struct{})
+				defer close(release)
+				var arrived sync.WaitGroup
+				arrived.Add(consumers - len(test.bad))
+				ready := make([]*Consumer, consumers)
+				for i := range ready {
+					ready[i] = deliveryConsumer(t, hub, func(context.Context, *Event) {
+						if slices.Contains(test.bad, i) {
+							test.handler(release)
+						} else {
+							arrived.Done()
+						}
+					})
+					ready[i].queue.put(queueRun("a", 1))
+				}
+				hub.delivery.add(ready...)
+				arrived.Wait()
+				require.LessOrEqual(t, time.Since(start), test.wait)
+			})
+		})
+	}
+}
+
+// Whatever is pushed and popped comes in order, and the room is used again.
+func TestDeliveryFIFO(t *testing.T) {
+	var f fifo
+	consumers := make([]*Consumer, 1000)
+	for i := range consumers {
+		consumers[i] = new(Consumer)
+	}
+	pushed, popped := 0, 0
+	for _, n := range []int{1, -1, 100, -60, 3000, -2000, 3000, -4000, -40, 1} {
+		for range n {
+			f.push(consumers[pushed%len(consumers)])
+			pushed++
+		}
+		for range -n {
+			require.Same(t, consumers[popped%len(consumers)], f.pop())
+			popped++
+		}
+		require.Equal(t, pushed-popped, f.len())
+	}
+	for range 100_000 {
+		f.push(consumers[0])
+		f.pop()
+	}
+	require.LessOrEqual(t, cap(f.items), 10_000)
 }
 
 // The events of a consumer come one at a time and in order, however many workers there are.

@@ -171,8 +171,8 @@ func (r *router) acknowledgedLocked(ch *channel) {
 	if ch.refused != nil {
 		ch.refused = nil
 		for _, g := range ch.groups {
-			for _, sub := range g.subs {
-				r.adviseLocked(sub.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name}))
+			for _, m := range g.members {
+				r.adviseLocked(m.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name}))
 			}
 		}
 	}
@@ -181,8 +181,8 @@ func (r *router) acknowledgedLocked(ch *channel) {
 
 func (r *router) activatePendingLocked(ch *channel) {
 	for _, g := range ch.groups {
-		for _, sub := range g.subs {
-			sub.settle(nil)
+		for _, m := range g.members {
+			m.sub.settle(nil)
 		}
 	}
 	pending := ch.pending
@@ -209,9 +209,9 @@ func (r *router) refusedLocked(ch *channel, cause error) {
 		sub.settle(err)
 	}
 	for _, g := range ch.groups {
-		for _, sub := range g.subs {
-			failed = append(failed, sub.waits...)
-			sub.settle(err)
+		for _, m := range g.members {
+			failed = append(failed, m.sub.waits...)
+			m.sub.settle(err)
 		}
 	}
 	for _, req := range failed {

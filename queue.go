@@ -12,51 +12,59 @@ import (
 // changes. So a burst costs a consumer one slice, however long it is. An advisory is a run of its own, and so is a lag,
 // which stands exactly where events are missing; neither is ever dropped.
 type queue struct {
-	limit    int // of events
-	batch    int // how many of them a worker may have in hand
-	overflow Overflow
+	// What a lone event touches stands together: with 10,000 consumers, each cache line counts.
+	mu        sync.Mutex
+	scheduled bool   // a worker has the consumer, or will have it
+	sealed    bool   // takes nothing further: final is set
+	finished  bool   // final has been taken
+	lagging   bool   // events were dropped since the queue was empty
+	voidAll   bool   // all that was in hand is void
+	lead      []run  // advisories that go before the ring: events that stood between them were dropped
+	ring      []run  // its length is 0 or a power of two
+	head      int    // of the ring
+	runs      int    // in the ring
+	events    int    // in these, without advisories
+	nearby    [2]run // the ring while no more is needed
+	hand      run    // what the worker has fetched and not yet finished
+	handBase  uint64 // delivered when hand[0] was the next
 
 	// recall tells the worker, between two events, that some of those in its hand are void.
 	recall atomic.Bool
 	// delivered counts events and advisories that the handler has returned from; stored by the consumer's worker only.
 	delivered atomic.Uint64
 
-	mu        sync.Mutex
-	lead      []run // advisories that go before the ring: events that stood between them were dropped
-	ring      []run // its length is 0 or a power of two
-	head      int
-	runs      int    // in the ring
-	events    int    // in these, without advisories
-	final     *Event // comes when nothing else is left
-	sealed    bool   // takes nothing further: final is set
-	finished  bool   // final has been taken
-	scheduled bool   // a worker has the consumer, or will have it
-	dropped   uint64
-	lagging   bool // events were dropped since the queue was empty
-
-	hand       run                 // what the worker has fetched and not yet finished
-	handBase   uint64              // delivered when hand[0] was the next
+	crowded    int           // events; somebody waits for relief when there are more
+	relief     chan struct{} // closed when somebody comes for more
+	limit      int           // of events
+	batch      int           // how many of them a worker may have in hand
+	overflow   Overflow
+	dropped    uint64
+	final      *Event              // comes when nothing else is left
 	voidTopics map[string]struct{} // unsubscribed while something was in hand
-	voidAll    bool
 }
 
 const (
 	maxBatch = 256 // events in hand; it is then another consumer's turn
 	idleRing = 16  // runs; the room that an idle consumer keeps
+
+	crowd = 512 // events; a queue that holds no more is never crowded
 )
 
 func newQueue(limit int, overflow Overflow) queue {
 	// Having several in hand saves locks, but they no longer give way to newer ones: a short queue does without.
-	return queue{limit: limit, batch: min(max(limit/64, 1), maxBatch), overflow: overflow}
+	return queue{limit: limit, batch: min(max(limit/64, 1), maxBatch), overflow: overflow, crowded: crowdedAt(limit)}
 }
 
+func crowdedAt(limit int) int { return max(limit/2, crowd) }
+
 // put appends runs of events; where the queue is full, at the price that the overflow policy names. wake: the consumer
-// has to be scheduled. overflowed: events were dropped, for the first time since the queue was empty.
-func (q *queue) put(runs ...run) (wake, overflowed bool) {
+// has to be scheduled. overflowed: events were dropped, for the first time since the queue was empty. relief, if not nil:
+// the queue has become half full, or another eighth fuller; it is closed as soon as somebody comes for more.
+func (q *queue) put(runs ...run) (wake, overflowed bool, relief <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.sealed {
-		return false, false
+		return false, false, nil
 	}
 	arriving := 0
 	for _, r := range runs {
@@ -65,7 +73,14 @@ func (q *queue) put(runs ...run) (wake, overflowed bool) {
 	over := arriving - (q.limit - q.events)
 	if over <= 0 {
 		q.appendLocked(runs, arriving)
-		return q.scheduleLocked(), false
+		if q.events > q.crowded {
+			q.crowded += q.limit / 8
+			if q.relief == nil {
+				q.relief = make(chan struct{})
+			}
+			relief = q.relief
+		}
+		return q.scheduleLocked(), false, relief
 	}
 
 	q.dropped += uint64(over)
@@ -85,7 +100,7 @@ func (q *queue) put(runs ...run) (wake, overflowed bool) {
 	case CloseConsumer:
 		q.sealLocked(newAdvisory(Advisory{Action: ActionClose, Final: true, Err: ErrSlowConsumer, Dropped: uint64(over)}), true)
 	}
-	return q.scheduleLocked(), overflowed
+	return q.scheduleLocked(), overflowed, nil
 }
 
 // advise appends an advisory.
@@ -113,7 +128,7 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 		q.sealed, q.final = true, final
 	}
 	if discard && !q.finished {
-		q.lead, q.ring, q.head, q.runs, q.events = nil, nil, 0, 0, 0
+		q.lead, q.ring, q.nearby, q.head, q.runs, q.events = nil, nil, [2]run{}, 0, 0, 0
 		q.voidAll = true
 		q.recall.Store(true)
 	}
@@ -156,6 +171,10 @@ func (q *queue) revoke(topics ...string) {
 func (q *queue) take() run {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.relief != nil {
+		close(q.relief)
+		q.relief = nil
+	}
 	var hand run
 	if done := int(q.delivered.Load() - q.handBase); done < len(q.hand) {
 		hand = q.siftLocked(q.hand[done:]) // the worker that fetched these ended within a turn
@@ -173,6 +192,9 @@ func (q *queue) take() run {
 		if len(q.ring) > idleRing {
 			q.ring, q.head = nil, 0
 		}
+	}
+	if q.events <= q.limit/4 {
+		q.crowded = crowdedAt(q.limit)
 	}
 	q.scheduled = len(hand) > 0
 	q.holdLocked(hand)
@@ -288,11 +310,15 @@ func (q *queue) roomLocked() {
 	if q.runs < len(q.ring) {
 		return
 	}
-	ring := make([]run, max(2*len(q.ring), 2))
+	if len(q.ring) == 0 {
+		q.ring, q.head = q.nearby[:], 0
+		return
+	}
+	ring := make([]run, 2*len(q.ring))
 	for i := range q.runs {
 		ring[i] = *q.at(i)
 	}
-	q.ring, q.head = ring, 0
+	q.ring, q.nearby, q.head = ring, [2]run{}, 0
 }
 
 // dropLocked drops the n oldest events. What is missing is counted by a lag in its place, one in each stretch between

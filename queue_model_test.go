@@ -202,7 +202,7 @@ func runQueueModel(t *testing.T, seed uint64) {
 		if m.final == "" {
 			sent += len(burst)
 		}
-		wake, _ := q.put(runs...)
+		wake, _, _ := q.put(runs...)
 		require.Equal(t, m.put(burst), wake)
 		if overflow == CloseConsumer && m.dropped > 0 {
 			discarded++

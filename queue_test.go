@@ -133,7 +133,7 @@ func TestQueueOverflow(t *testing.T) {
 
 func TestQueueCloseNamesTheCause(t *testing.T) {
 	q := newQueue(1, CloseConsumer)
-	wake, overflowed := q.put(queueRun("a", 1, 2, 3))
+	wake, overflowed, _ := q.put(queueRun("a", 1, 2, 3))
 	require.True(t, wake)
 	require.True(t, overflowed)
 	last := q.take()[0].Advisory
@@ -145,9 +145,9 @@ func TestQueueCloseNamesTheCause(t *testing.T) {
 // A consumer is scheduled once, for as long as something waits for it.
 func TestQueueWakes(t *testing.T) {
 	q := newQueue(8, DropOldest)
-	wake, _ := q.put(queueRun("a", 1))
+	wake, _, _ := q.put(queueRun("a", 1))
 	require.True(t, wake)
-	wake, _ = q.put(queueRun("a", 2))
+	wake, _, _ = q.put(queueRun("a", 2))
 	require.False(t, wake, "it is scheduled already")
 	require.False(t, q.advise(queueAdvisory(ActionDisconnect)))
 
@@ -159,7 +159,7 @@ func TestQueueWakes(t *testing.T) {
 
 	require.False(t, q.seal(queueAdvisory(ActionStop), false))
 	require.Equal(t, []string{"disconnect", "stop"}, queueTake(&q))
-	wake, _ = q.put(queueRun("a", 3))
+	wake, _, _ = q.put(queueRun("a", 3))
 	require.False(t, wake)
 	require.False(t, q.advise(queueAdvisory(ActionConnect)))
 	require.False(t, q.seal(queueAdvisory(ActionClose), true), "it has had its last event")
@@ -170,11 +170,11 @@ func TestQueueWakes(t *testing.T) {
 func TestQueueReportsOverflowOnce(t *testing.T) {
 	q := newQueue(2, DropOldest)
 	for _, want := range []bool{false, true, false} {
-		_, overflowed := q.put(queueRun("a", 1, 2))
+		_, overflowed, _ := q.put(queueRun("a", 1, 2))
 		require.Equal(t, want, overflowed)
 	}
 	queueTake(&q)
-	_, overflowed := q.put(queueRun("a", 1, 2, 3))
+	_, overflowed, _ := q.put(queueRun("a", 1, 2, 3))
 	require.True(t, overflowed)
 }
 
@@ -314,7 +314,7 @@ func TestQueueConcurrently(t *testing.T) {
 						numbers = append(numbers, n)
 						n++
 					}
-					yes, _ := q.put(queueRun("a", numbers...))
+					yes, _, _ := q.put(queueRun("a", numbers...))
 					wake(yes)
 				}
 				wake(q.seal(queueAdvisory(ActionStop), false))

@@ -8,17 +8,19 @@ import (
 )
 
 // route brings a burst of notifications to the queues of those who want them, in order, with one lock a consumer. It is
-// called by one goroutine at a time.
-func (r *router) route(burst []pgwire.Notification) {
+// called by one goroutine at a time. relief, if not nil, is that of a queue; see there.
+func (r *router) route(burst []pgwire.Notification) (relief <-chan struct{}) {
 	if len(burst) == 0 {
-		return
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.phase != phaseListening {
-		return // within an announced gap
+		return nil // within an announced gap
 	}
 	r.received += uint64(len(burst))
+	r.relief = nil
+	whole := len(burst)
 	for len(burst) > 0 {
 		n := 1
 		for n < len(burst) && bytes.Equal(burst[n].Channel, burst[0].Channel) {
@@ -26,8 +28,13 @@ func (r *router) route(burst []pgwire.Notification) {
 		}
 		if ch := r.channels[string(burst[0].Channel)]; ch != nil && len(ch.groups) > 0 {
 			ch.received += uint64(n)
+			alone := n == whole && len(ch.groups) == 1
 			for _, g := range ch.groups {
-				r.stageLocked(g, r.decodeLocked(ch.name, g.codec, burst[:n]))
+				if events := r.decodeLocked(ch.name, g.codec, burst[:n]); alone {
+					r.putToAllLocked(g, events)
+				} else {
+					r.stageLocked(g, events)
+				}
 			}
 		} else {
 			r.unwanted += uint64(n)
@@ -35,6 +42,7 @@ func (r *router) route(burst []pgwire.Notification) {
 		burst = burst[n:]
 	}
 	r.flushLocked()
+	return r.relief
 }
 
 // decodeLocked makes events of notifications on one topic. What cannot be decoded is reported and left out.
@@ -70,8 +78,8 @@ func (r *router) stageLocked(g *group, events run) {
 	if len(events) == 0 {
 		return
 	}
-	for _, sub := range g.subs {
-		c := sub.c
+	for _, m := range g.members {
+		c := m.c
 		if len(c.staged) == 0 {
 			r.staged = append(r.staged, c)
 			if last := len(r.spare) - 1; last >= 0 {
@@ -82,29 +90,54 @@ func (r *router) stageLocked(g *group, events run) {
 	}
 }
 
-// flushLocked pushes what is staged and schedules those whom it wakes.
+// putToAllLocked brings a run to a group's consumers at once, when it is all that the burst has for them.
+func (r *router) putToAllLocked(g *group, events run) {
+	if len(events) == 0 {
+		return
+	}
+	for i := len(g.members) - 1; i >= 0; i-- { // backwards: an overflow may take the consumer out of them
+		r.putLocked(g.members[i].c, events)
+	}
+}
+
+// flushLocked puts what is staged, and schedules those whom the burst wakes.
 func (r *router) flushLocked() {
 	const (
 		spares    = 1 << 14 // buffers to keep
 		spareRoom = 16      // runs in one of them
 	)
 	for _, c := range r.staged {
-		wake, overflowed := c.queue.put(c.staged...)
-		if wake {
-			r.ready = append(r.ready, c)
-		}
-		if overflowed {
-			r.overflowLocked(c)
-		}
+		r.putLocked(c, c.staged...)
 		if clear(c.staged); cap(c.staged) <= spareRoom && len(r.spare) < spares {
 			r.spare = append(r.spare, c.staged[:0])
 		}
 		c.staged = nil
 	}
-	r.delivery.add(r.ready...)
 	clear(r.staged)
+	r.staged = r.staged[:0]
+	r.wakeLocked()
+}
+
+func (r *router) putLocked(c *Consumer, runs ...run) {
+	const together = 64 // consumers: while these are delivered to, the others are brought theirs
+	wake, overflowed, relief := c.queue.put(runs...)
+	if wake {
+		if r.ready = append(r.ready, c); len(r.ready) == together {
+			r.wakeLocked()
+		}
+	}
+	if overflowed {
+		r.overflowLocked(c)
+	}
+	if relief != nil {
+		r.relief = relief
+	}
+}
+
+func (r *router) wakeLocked() {
+	r.delivery.add(r.ready...)
 	clear(r.ready)
-	r.staged, r.ready = r.staged[:0], r.ready[:0]
+	r.ready = r.ready[:0]
 }
 
 // overflowLocked reports a full queue; where that closes the consumer, the queue has sealed itself.

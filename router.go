@@ -25,9 +25,10 @@ type router struct {
 	received, unwanted, undecodable uint64
 
 	// Scratch space of route.
-	staged []*Consumer // with runs of the burst
-	ready  []*Consumer // woken by it
-	spare  [][]run     // buffers for Consumer.staged
+	staged []*Consumer     // with runs of the burst
+	ready  []*Consumer     // woken by it
+	spare  [][]run         // buffers for Consumer.staged
+	relief <-chan struct{} // of a queue that has become crowded
 }
 
 // phase of the router.
@@ -58,8 +59,14 @@ type channel struct {
 
 // group is those subscriptions of a channel that share a codec: their events are decoded once.
 type group struct {
-	codec Codec
-	subs  []*subscription
+	codec   Codec
+	members []member
+}
+
+// member is a subscription, with its consumer at hand.
+type member struct {
+	c   *Consumer
+	sub *subscription
 }
 
 // subscription is one consumer's interest in one topic. Its fields are owned by router.mu.
@@ -68,7 +75,7 @@ type subscription struct {
 	ch    *channel
 	seq   uint64     // tells which subscription is older
 	group *group     // nil until it is in effect
-	index int        // in group.subs
+	index int        // in group.members
 	waits []*request // of Subscribe calls
 	ended bool       // unsubscribed
 
@@ -169,8 +176,8 @@ func (r *router) subscribeLocked(c *Consumer, topic string) *subscription {
 // activateLocked puts a subscription into effect: it is announced, and events follow.
 func (r *router) activateLocked(sub *subscription) {
 	sub.group = sub.ch.groupOf(sub.c.codec)
-	sub.index = len(sub.group.subs)
-	sub.group.subs = append(sub.group.subs, sub)
+	sub.index = len(sub.group.members)
+	sub.group.members = append(sub.group.members, member{sub.c, sub})
 	r.adviseLocked(sub.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: sub.ch.name}))
 	sub.settle(nil)
 }
@@ -273,11 +280,11 @@ func (r *router) unsubscribeLocked(sub *subscription, err error) {
 	ch := sub.ch
 	sub.ended = true
 	if g := sub.group; g != nil {
-		last := len(g.subs) - 1
-		g.subs[sub.index] = g.subs[last]
-		g.subs[sub.index].index = sub.index
-		g.subs[last] = nil
-		if g.subs = g.subs[:last]; last == 0 {
+		last := len(g.members) - 1
+		g.members[sub.index] = g.members[last]
+		g.members[sub.index].sub.index = sub.index
+		g.members[last] = member{}
+		if g.members = g.members[:last]; last == 0 {
 			ch.groups = slices.DeleteFunc(ch.groups, func(other *group) bool { return other == g })
 		}
 		sub.group = nil

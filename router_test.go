@@ -580,3 +580,37 @@ func TestRouterClosesSlowConsumer(t *testing.T) {
 		require.ErrorIs(t, told[0], ErrSlowConsumer)
 	})
 }
+
+// Consumers that a burst closes are taken out of the lists that it is being distributed by.
+func TestRouterClosesSlowConsumersOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, s, _ := routerUp(t, Config{})
+		codecs := []Codec{RawCodec{}, JSONCodec{}, JSONCodec{Strict: true}}
+		for _, groups := range []int{1, 3} {
+			var slow, fast []*Consumer
+			for i := range 12 {
+				cfg := ConsumerConfig{Codec: codecs[i%groups]}
+				isSlow := i%3 == 0 || i%4 == 0 // with three groups, all of the first
+				if isSlow {
+					cfg.QueueSize, cfg.Overflow = 2, CloseConsumer
+				}
+				c := unitConsumer(t, hub, cfg)
+				routerSubscribe(t, c, "a")
+				if isSlow {
+					slow = append(slow, c)
+				} else {
+					fast = append(fast, c)
+				}
+			}
+			s.settle()
+			s.notify("a 1", "a 2", "a 3")
+			for _, c := range slow {
+				require.Error(t, c.ctx.Err())
+			}
+			for _, c := range fast {
+				require.Equal(t, []string{"subscribe a", "a 1", "a 2", "a 3"}, unitTake(c))
+				hub.router.remove(c)
+			}
+		}
+	})
+}

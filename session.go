@@ -37,6 +37,11 @@ type session struct {
 	cause    error           // why the session ended
 }
 
+const (
+	burstSize  = 256              // notifications that are routed together
+	reliefWait = time.Millisecond // for the worker of a queue that fills up
+)
+
 func newSession(l *link, cfg *Config, router *router, report *reporter, onListen func()) *session {
 	return &session{
 		link:     *l,
@@ -124,38 +129,49 @@ func (s *session) lastAlive() time.Time { return s.began.Add(time.Duration(s.las
 // read takes what the server sends until the connection ends.
 func (s *session) read() error {
 	frames := pgwire.NewReader(s.conn)
-	var burst []pgwire.Notification
-	defer func() { s.router.route(burst) }() // what came before the stream ceased to make sense
+	var room [burstSize]pgwire.Notification // on the stack, where the garbage collector does not mind what is written
 	for {
 		if err := frames.Fill(); err != nil {
 			return err
 		}
 		s.lastRead.Store(int64(s.now()))
 		for {
-			f, ok, err := frames.Next()
+			burst, err := frames.Notifications(room[:0])
+			s.route(burst) // also what came before the stream ceased to make sense
 			if err != nil {
 				return err
 			}
-			if !ok {
-				break
-			}
-			if f.Type == pgwire.NotificationResponse {
-				n, err := pgwire.ParseNotification(f.Body)
-				if err != nil {
-					return err
-				}
-				burst = append(burst, n)
+			if len(burst) == burstSize {
 				continue
 			}
-			// An answer may put subscriptions into effect: what came before it goes before it.
-			s.router.route(burst)
-			burst = burst[:0]
+			// An answer may put subscriptions into effect: what came before it has gone before it.
+			f, more, err := frames.Next()
+			if err != nil {
+				return err
+			}
+			if !more {
+				break
+			}
 			if err := s.handle(f); err != nil {
 				return err
 			}
 		}
-		s.router.route(burst)
-		burst = burst[:0]
+	}
+}
+
+// route hands a burst to the router. Where a queue fills up its handler may be slow; or no processor was free for a worker,
+// which then gets a moment. It is short and seldom: a handler that is stuck costs the hub four of them, once.
+func (s *session) route(burst []pgwire.Notification) {
+	relief := s.router.route(burst)
+	if relief == nil {
+		return
+	}
+	moment := time.NewTimer(reliefWait)
+	defer moment.Stop()
+	select {
+	case <-relief:
+	case <-moment.C:
+	case <-s.closed:
 	}
 }
 

@@ -84,7 +84,8 @@ var mutants = []mutant{
 		[]string{"TestSoak"},
 	},
 	{
-		"what came before nonsense is forgotten", one("session.go", "\tdefer func() { s.router.route(burst) }() // what came before the stream ceased to make sense\n", ""),
+		"what came before nonsense is forgotten", one("session.go", "\t\t\ts.route(burst) // also what came before the stream ceased to make sense\n",
+			"\t\t\tif err == nil {\n\t\t\t\ts.route(burst)\n\t\t\t}\n"),
 		[]string{"TestFaultProtocolNonsense"},
 	},
 	{
