@@ -1006,7 +1006,7 @@ func TestABlockedConsumerIsBounded(t *testing.T) {
 		for j := range notifications {
 			notifications[j] = pgwire.Notification{Channel: []byte("a"), Payload: fmt.Append(nil, "e", i+j)}
 		}
-		hub.router.route(notifications)
+		hub.router.route(notifications, false)
 	}
 	grown := heap() - before
 	t.Logf("%d kB for %d queued events", grown/1024, c.Stats().Queued)

@@ -168,7 +168,7 @@ func (s *unitServer) notify(words ...string) {
 			burst = append(burst, codecNotification(topic, payload))
 		}
 	}
-	s.router.route(burst)
+	s.router.route(burst, false)
 }
 
 func (s *unitServer) detach(cause error) {

@@ -8,18 +8,23 @@ import (
 )
 
 // route brings a burst of notifications to the queues of those who want them, in order, with one lock a consumer. It is
-// called by one goroutine at a time. relief, if not nil, is that of a queue; see there.
-func (r *router) route(burst []pgwire.Notification) (relief <-chan struct{}) {
-	if len(burst) == 0 {
-		return nil
-	}
+// called by one goroutine at a time. more: another call follows at once, and may wake the consumers. relief, if not nil, is
+// that of a queue; see there.
+func (r *router) route(burst []pgwire.Notification, more bool) (relief <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.phase != phaseListening {
-		return nil // within an announced gap
-	}
-	r.received += uint64(len(burst))
 	r.relief = nil
+	if r.phase == phaseListening { // else within an announced gap
+		r.putBurstLocked(burst)
+	}
+	if !more || r.relief != nil {
+		r.wakeLocked()
+	}
+	return r.relief
+}
+
+func (r *router) putBurstLocked(burst []pgwire.Notification) {
+	r.received += uint64(len(burst))
 	whole := len(burst)
 	for len(burst) > 0 {
 		n := 1
@@ -42,29 +47,35 @@ func (r *router) route(burst []pgwire.Notification) (relief <-chan struct{}) {
 		burst = burst[n:]
 	}
 	r.flushLocked()
-	return r.relief
 }
 
 // decodeLocked makes events of notifications on one topic. What cannot be decoded is reported and left out.
 func (r *router) decodeLocked(topic string, codec Codec, burst []pgwire.Notification) run {
 	events := newEvents(topic, burst)
-	decoded := events[:0]
-	for _, ev := range events {
-		if err := decodeSafely(codec, ev); err != nil {
+	ours, isOurs := codec.(KeyValueCodec) // which never panics
+	kept := 0
+	for i, ev := range events {
+		var err error
+		if isOurs {
+			err = ours.Decode(ev)
+		} else {
+			err = decodeSafely(codec, ev)
+		}
+		if err != nil {
 			r.undecodable++
 			r.report.trouble("undecodable", &DecodeError{Topic: topic, Payload: ev.Payload, Err: err})
 			continue
 		}
-		decoded = append(decoded, ev)
+		if kept < i {
+			events[kept] = ev
+		}
+		kept++
 	}
-	return decoded
+	return events[:kept]
 }
 
 // decodeSafely takes a codec's panic as an error.
 func decodeSafely(codec Codec, ev *Event) (err error) {
-	if kv, ok := codec.(KeyValueCodec); ok {
-		return kv.Decode(ev)
-	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: codec: %v", ErrPanic, v)
@@ -100,7 +111,7 @@ func (r *router) putToAllLocked(g *group, events run) {
 	}
 }
 
-// flushLocked puts what is staged, and schedules those whom the burst wakes.
+// flushLocked puts what is staged.
 func (r *router) flushLocked() {
 	const (
 		spares    = 1 << 14 // buffers to keep
@@ -115,7 +126,6 @@ func (r *router) flushLocked() {
 	}
 	clear(r.staged)
 	r.staged = r.staged[:0]
-	r.wakeLocked()
 }
 
 func (r *router) putLocked(c *Consumer, runs ...run) {

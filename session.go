@@ -135,13 +135,17 @@ func (s *session) read() error {
 			return err
 		}
 		s.lastRead.Store(int64(s.now()))
+		more := false // the buffer may hold more of a burst
 		for {
 			burst, err := frames.Notifications(room[:0])
-			s.route(burst) // also what came before the stream ceased to make sense
+			if len(burst) > 0 || more {
+				more = len(burst) == burstSize && err == nil
+				s.route(burst, more) // also what came before the stream ceased to make sense
+			}
 			if err != nil {
 				return err
 			}
-			if len(burst) == burstSize {
+			if more {
 				continue
 			}
 			// An answer may put subscriptions into effect: what came before it has gone before it.
@@ -161,8 +165,8 @@ func (s *session) read() error {
 
 // route hands a burst to the router. Where a queue fills up its handler may be slow; or no processor was free for a worker,
 // which then gets a moment. It is short and seldom: a handler that is stuck costs the hub four of them, once.
-func (s *session) route(burst []pgwire.Notification) {
-	relief := s.router.route(burst)
+func (s *session) route(burst []pgwire.Notification, more bool) {
+	relief := s.router.route(burst, more)
 	if relief == nil {
 		return
 	}

@@ -41,8 +41,8 @@ func receiveSection(db *database, scale float64) *section {
 		name:  "receive",
 		title: "Receive",
 		about: "One transaction sends unique events to one topic; the time runs from the first one received to the last, with the " +
-			"sender idle meanwhile. This process has next to nothing on its heap, which makes the garbage collector run every 4 MB, or " +
-			"64 MB, as a program might that does something.",
+			"sender idle meanwhile. This process has next to nothing on its heap, which makes the garbage collector run every few MB, or " +
+			"holds 64 MB, as a program might that does something.",
 		references: []string{byBare, byPgx},
 		columns:    columns{cost: true},
 	}
@@ -55,7 +55,7 @@ func receiveSection(db *database, scale float64) *section {
 		for _, p := range []struct {
 			name    string
 			size, n int
-		}{{"64 B", 64, 300_000}, {"512 B", 512, 150_000}, {"7 kB", 7000, 25_000}} {
+		}{{"64 B", 64, 400_000}, {"512 B", 512, 200_000}, {"7 kB", 7000, 30_000}} {
 			if heap == 0 {
 				add(p.name, float64(p.size), db.dsn, p.size, p.n, 0, everyReceiver)
 			} else {

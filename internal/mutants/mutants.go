@@ -64,28 +64,27 @@ var mutants = []mutant{
 		[]string{"TestFaultAnnounceStop"},
 	},
 	{
-		"events within the gap", one("route.go", "if r.phase != phaseListening {\n\t\treturn", "if r.phase != phaseListening && r.phase != phaseAway {\n\t\treturn"),
+		"events within the gap", one("route.go", "if r.phase == phaseListening { // else within", "if r.phase == phaseListening || r.phase == phaseAway { // else within"),
 		[]string{"TestFaultAnnounceReconnect"},
 	},
 
 	// Events.
 	{
-		"an event dropped from bursts", one("route.go", "for _, ev := range events {", "for _, ev := range events[min(1, len(events)/2):] {"),
+		"an event dropped from bursts", one("route.go", "\treturn events[:kept]\n}", "\tif kept > 1 {\n\t\tkept--\n\t}\n\treturn events[:kept]\n}"),
 		[]string{"TestSoak"},
 	},
 	{
-		"an event twice in bursts", one("route.go", "\t\tdecoded = append(decoded, ev)\n",
-			"\t\tdecoded = append(decoded, ev)\n\t\tif len(decoded) == 2 {\n\t\t\tdecoded = append(decoded, ev)\n\t\t}\n"),
+		"an event twice in bursts", one("route.go", "\treturn events[:kept]\n}",
+			"\tif kept > 1 {\n\t\treturn append(events[:kept:kept], events[kept-1])\n\t}\n\treturn events[:kept]\n}"),
 		[]string{"TestSoak"},
 	},
 	{
-		"a burst out of order", one("route.go", "\treturn decoded\n}",
-			"\tif len(decoded) > 1 {\n\t\tdecoded[0], decoded[1] = decoded[1], decoded[0]\n\t}\n\treturn decoded\n}"),
+		"a burst out of order", one("route.go", "\treturn events[:kept]\n}",
+			"\tif kept > 1 {\n\t\tevents[0], events[1] = events[1], events[0]\n\t}\n\treturn events[:kept]\n}"),
 		[]string{"TestSoak"},
 	},
 	{
-		"what came before nonsense is forgotten", one("session.go", "\t\t\ts.route(burst) // also what came before the stream ceased to make sense\n",
-			"\t\t\tif err == nil {\n\t\t\t\ts.route(burst)\n\t\t\t}\n"),
+		"what came before nonsense is forgotten", one("session.go", "\t\t\tif len(burst) > 0 || more {\n", "\t\t\tif (len(burst) > 0 || more) && err == nil {\n"),
 		[]string{"TestFaultProtocolNonsense"},
 	},
 	{
