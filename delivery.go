@@ -38,7 +38,7 @@ type delivery struct {
 
 // worker is a goroutine that delivers. Where many consumers are ready it claims several at once, since the others want
 // d.mu too; they can be taken away from it until their turn begins. Its fields are owned by delivery.mu, but for the
-// atomic ones.
+// atomic ones; claim and claimed nobody but itself changes, and it reads them without.
 type worker struct {
 	claim   [maxClaim]*Consumer
 	claimed int

@@ -20,11 +20,8 @@ type queue struct {
 	lagging   bool   // events were dropped since the queue was empty
 	voidAll   bool   // all that was in hand is void
 	lead      []run  // advisories that go before the ring: events that stood between them were dropped
-	ring      []run  // its length is 0 or a power of two
-	head      int    // of the ring
-	runs      int    // in the ring
-	events    int    // in these, without advisories
-	nearby    [2]run // the ring while no more is needed
+	ring      ring   // all else
+	events    int    // in the ring, without advisories
 	hand      run    // what the worker has fetched and not yet finished
 	handBase  uint64 // delivered when hand[0] was the next
 
@@ -45,9 +42,7 @@ type queue struct {
 
 const (
 	maxBatch = 256 // events in hand; it is then another consumer's turn
-	idleRing = 16  // runs; the room that an idle consumer keeps
-
-	crowd = 512 // events; a queue that holds no more is never crowded
+	crowd    = 512 // events; a queue that holds no more is never crowded
 )
 
 func newQueue(limit int, overflow Overflow) queue {
@@ -110,7 +105,7 @@ func (q *queue) advise(ev *Event) (wake bool) {
 	if q.sealed {
 		return false
 	}
-	q.pushLocked(run{ev})
+	q.ring.push(run{ev})
 	return q.scheduleLocked()
 }
 
@@ -128,7 +123,7 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 		q.sealed, q.final = true, final
 	}
 	if discard && !q.finished {
-		q.lead, q.ring, q.nearby, q.head, q.runs, q.events = nil, nil, [2]run{}, 0, 0, 0
+		q.lead, q.ring, q.events = nil, ring{}, 0
 		q.voidAll = true
 		q.recall.Store(true)
 	}
@@ -143,19 +138,16 @@ func (q *queue) revoke(topics ...string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := 0
-	for i := range q.runs {
-		r := *q.at(i)
+	for i := range q.ring.n {
+		r := *q.ring.at(i)
 		if _, void := gone[r[0].Topic]; void { // an advisory has none
 			q.events -= len(r)
 			continue
 		}
-		*q.at(kept) = r
+		*q.ring.at(kept) = r
 		kept++
 	}
-	for i := kept; i < q.runs; i++ {
-		*q.at(i) = nil
-	}
-	q.runs = kept
+	q.ring.truncate(kept)
 	if len(q.hand) > 0 {
 		if q.voidTopics == nil {
 			q.voidTopics = gone
@@ -181,17 +173,15 @@ func (q *queue) take() run {
 	}
 	switch {
 	case len(hand) > 0:
-	case len(q.lead)+q.runs > 0:
+	case len(q.lead)+q.ring.n > 0:
 		hand = q.nextLocked()
 	case q.sealed && !q.finished:
 		hand = run{q.final}
 		q.finished = true
 	}
-	if len(q.lead)+q.runs == 0 {
+	if len(q.lead)+q.ring.n == 0 {
 		q.lagging = false
-		if len(q.ring) > idleRing {
-			q.ring, q.head = nil, 0
-		}
+		q.ring.giveBack()
 	}
 	if q.events <= q.limit/4 {
 		q.crowded = crowdedAt(q.limit)
@@ -208,11 +198,11 @@ func (q *queue) nextLocked() (next run) {
 		if q.lead = q.lead[1:]; len(q.lead) == 0 {
 			q.lead = nil
 		}
-	} else if front := q.at(0); len(*front) > q.batch {
+	} else if front := q.ring.at(0); len(*front) > q.batch {
 		next, *front = (*front)[:q.batch], (*front)[q.batch:]
 	} else {
 		next = *front
-		q.popLocked()
+		q.ring.pop()
 	}
 	switch {
 	case next.isLag():
@@ -278,9 +268,6 @@ func (q *queue) scheduleLocked() (wake bool) {
 	return wake
 }
 
-// at is the i-th run in the ring.
-func (q *queue) at(i int) *run { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
-
 // appendLocked appends the first n events of runs.
 func (q *queue) appendLocked(runs []run, n int) {
 	q.events += n
@@ -289,36 +276,8 @@ func (q *queue) appendLocked(runs []run, n int) {
 			return
 		}
 		n -= len(r)
-		q.pushLocked(r)
+		q.ring.push(r)
 	}
-}
-
-func (q *queue) pushLocked(r run) {
-	q.roomLocked()
-	*q.at(q.runs) = r
-	q.runs++
-}
-
-func (q *queue) popLocked() {
-	*q.at(0) = nil
-	q.head = (q.head + 1) & (len(q.ring) - 1)
-	q.runs--
-}
-
-// roomLocked makes room for one more run.
-func (q *queue) roomLocked() {
-	if q.runs < len(q.ring) {
-		return
-	}
-	if len(q.ring) == 0 {
-		q.ring, q.head = q.nearby[:], 0
-		return
-	}
-	ring := make([]run, 2*len(q.ring))
-	for i := range q.runs {
-		ring[i] = *q.at(i)
-	}
-	q.ring, q.nearby, q.head = ring, [2]run{}, 0
 }
 
 // dropLocked drops the n oldest events. What is missing is counted by a lag in its place, one in each stretch between
@@ -326,10 +285,10 @@ func (q *queue) roomLocked() {
 func (q *queue) dropLocked(n int) {
 	q.events -= n
 	for n > 0 {
-		front := q.at(0)
+		front := q.ring.at(0)
 		if front.isAdvisory() {
 			q.lead = append(q.lead, *front)
-			q.popLocked()
+			q.ring.pop()
 			continue
 		}
 		drop := min(n, len(*front))
@@ -338,7 +297,7 @@ func (q *queue) dropLocked(n int) {
 		if drop < len(*front) {
 			*front = (*front)[drop:]
 		} else {
-			q.popLocked()
+			q.ring.pop()
 		}
 	}
 }
@@ -346,11 +305,11 @@ func (q *queue) dropLocked(n int) {
 // lagLocked records that n events are missing behind all that is queued.
 func (q *queue) lagLocked(n int) {
 	switch {
-	case q.runs == 0:
+	case q.ring.n == 0:
 		q.lead = addLag(q.lead, n)
-	case q.at(q.runs - 1).isLag():
-		q.at(q.runs - 1).add(n)
+	case q.ring.at(q.ring.n - 1).isLag():
+		q.ring.at(q.ring.n - 1).add(n)
 	default:
-		q.pushLocked(newLagRun(n))
+		q.ring.push(newLagRun(n))
 	}
 }

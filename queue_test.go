@@ -275,7 +275,7 @@ func TestQueueGivesRoomBack(t *testing.T) {
 		q.put(queueRun("a", i))
 	}
 	require.Len(t, queueTake(&q), 1000)
-	require.LessOrEqual(t, cap(q.ring), idleRing)
+	require.LessOrEqual(t, cap(q.ring.slots), idleRing)
 	require.Nil(t, q.hand)
 }
 
@@ -289,7 +289,7 @@ func TestQueueIsBounded(t *testing.T) {
 			}
 			q.put(queueRun("a", n, n+1))
 		}
-		require.LessOrEqual(t, len(q.lead)+len(q.ring), 4+2*4+4)
+		require.LessOrEqual(t, len(q.lead)+len(q.ring.slots), 4+2*4+4)
 		require.Equal(t, uint64(20_000-4), q.droppedSoFar())
 	}
 }

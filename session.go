@@ -149,11 +149,11 @@ func (s *session) read() error {
 				continue
 			}
 			// An answer may put subscriptions into effect: what came before it has gone before it.
-			f, more, err := frames.Next()
+			f, ok, err := frames.Next()
 			if err != nil {
 				return err
 			}
-			if !more {
+			if !ok {
 				break
 			}
 			if err := s.handle(f); err != nil {
