@@ -435,7 +435,9 @@ func TestPublisherCutOff(t *testing.T) {
 		s.next("e0")
 		second, third := s.call(t.Context(), "a", "e1"), s.call(t.Context(), "a", "e2")
 		s.cut()
-		require.ErrorIs(t, <-first, ErrUnknownOutcome)
+		err := <-first
+		require.ErrorIs(t, err, ErrUnknownOutcome)
+		require.NotErrorIs(t, err, ErrStopped, "which says that nothing was sent")
 		require.Error(t, <-second)
 		require.Error(t, <-third)
 		require.Less(t, time.Since(start), time.Second)

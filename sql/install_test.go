@@ -2,6 +2,7 @@ package sql
 
 import (
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -167,6 +168,7 @@ func psql(t *testing.T, dsn, pattern string) string {
 	t.Helper()
 	program, err := exec.LookPath("psql")
 	if err != nil {
+		require.Empty(t, os.Getenv("CI"), "no psql: apt-get install postgresql-client")
 		t.Skip("NOT TESTED: no psql here")
 	}
 	files, err := filepath.Glob(pattern)
