@@ -86,7 +86,7 @@ func benchHub(b *testing.B, topics ...string) (r *router, handled *atomic.Int64)
 	}
 	b.Cleanup(func() { _ = hub.Stop(context.Background()) })
 	handled = new(atomic.Int64)
-	_, err = hub.Consumer(func(_ context.Context, ev *Event) {
+	_, err = hub.Consumer(context.Background(), func(_ context.Context, ev *Event) {
 		if ev.Advisory == nil {
 			handled.Add(1)
 		}

@@ -39,7 +39,7 @@ func TestChange(t *testing.T) {
 	var got []arrived
 	hub, err := pghub.New(pghub.Config{Pool: pool})
 	require.NoError(t, err)
-	_, err = hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	_, err = hub.Consumer(context.Background(), func(_ context.Context, ev *pghub.Event) {
 		if ev.Advisory != nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package pghub
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -447,7 +448,7 @@ func TestLimitsRoundTrip(t *testing.T) {
 			require.ErrorIs(t, hub.NotifyPayload(t.Context(), c.topic, ""), ErrTopic)
 		}
 	}
-	c, err := hub.Consumer(stream.handle, &ConsumerConfig{Topics: topics})
+	c, err := hub.Consumer(context.Background(), stream.handle, &ConsumerConfig{Topics: topics})
 	require.NoError(t, err)
 	for i, topic := range topics {
 		require.NoError(t, hub.NotifyPayload(t.Context(), topic, strconv.Itoa(i)))

@@ -128,7 +128,7 @@ func TestTheStreamsOfAnOutage(t *testing.T) {
 		calls = append(calls, background(func() error { return other.Subscribe(context.Background(), "a") }))
 		made := newWitness()
 		calls = append(calls, background(func() error {
-			_, err := hub.Consumer(made.handle, &ConsumerConfig{Topics: []string{"d"}})
+			_, err := hub.Consumer(context.Background(), made.handle, &ConsumerConfig{Topics: []string{"d"}})
 			return err
 		}))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -198,7 +198,7 @@ func TestUnsubscribedEventsAreNotDelivered(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
-		c, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a", "b"}})
+		c, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a", "b"}})
 		require.NoError(t, err)
 		startHub(t, hub)
 		<-g.entered
@@ -230,7 +230,7 @@ func TestUnsubscribeFromWithinAHandler(t *testing.T) {
 		hub := fakeHub(t, server, Config{})
 		w := newWitness()
 		c := make(chan *Consumer, 1)
-		consumer, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+		consumer, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 			w.handle(ctx, ev)
 			if ev.Topic == "a" {
 				c := <-c
@@ -256,7 +256,7 @@ func TestDrainDeliversWhatIsQueued(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
-		c, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a"}})
+		c, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a"}})
 		require.NoError(t, err)
 		startHub(t, hub)
 		for i := range 1000 {
@@ -299,7 +299,7 @@ func TestCloseCutsDrainShort(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
-		c, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a"}})
+		c, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a"}})
 		require.NoError(t, err)
 		startHub(t, hub)
 		server.Notify("a", "e")
@@ -317,7 +317,7 @@ func TestCloseDiscardsWhatIsQueued(t *testing.T) {
 		hub := fakeHub(t, server, Config{})
 		w := newWitness()
 		var cause error
-		c, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+		c, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 			w.handle(ctx, ev)
 			if ev.Topic == "a" {
 				<-ctx.Done()
@@ -356,7 +356,7 @@ func TestCloseAndDrainFromWithinTheHandler(t *testing.T) {
 				w := newWitness()
 				var c *Consumer
 				made := make(chan struct{})
-				c, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+				c, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 					<-made
 					if ev.Topic == "a" {
 						if err := end(ctx, c); err != nil {
@@ -390,7 +390,7 @@ func TestAHandlerThatFails(t *testing.T) {
 				errs := newErrorLog()
 				hub := fakeHub(t, server, Config{OnError: errs.onError})
 				w := newWitness()
-				c, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+				c, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 					w.handle(ctx, ev)
 					if ev.Advisory == nil && ev.Key[0]%2 == 0 || ev.Advisory != nil && ev.Advisory.Final {
 						fail()
@@ -426,12 +426,12 @@ func TestAHandlerMayCallTheHub(t *testing.T) {
 	hub := realHub(t, Config{})
 	w, inner := newWitness(), newWitness()
 	var c *Consumer
-	c, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+	c, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 		w.handle(ctx, ev)
 		if ev.Topic != "a" {
 			return
 		}
-		_, err := hub.Consumer(inner.handle, &ConsumerConfig{Topics: []string{"b"}})
+		_, err := hub.Consumer(context.Background(), inner.handle, &ConsumerConfig{Topics: []string{"b"}})
 		err = errors.Join(err, c.Subscribe(ctx, "c"), hub.Notify(ctx, "b", nil, nil), hub.Notify(ctx, "c", nil, nil), c.Unsubscribe(ctx, "a"))
 		if err != nil {
 			panic(err)
@@ -454,7 +454,7 @@ func TestAHandlerIsNeverConcurrentWithItself(t *testing.T) {
 	for i := range topics {
 		names = append(names, fmt.Sprint("t", i))
 	}
-	_, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+	_, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 		if inside.Add(1) > 1 {
 			overlaps.Add(1)
 		}
@@ -514,7 +514,7 @@ func TestAHandlerThatNeverReturns(t *testing.T) {
 	stuck := newGate()
 	unstick := sync.OnceFunc(func() { close(stuck.open) })
 	t.Cleanup(unstick)
-	_, err := hub.Consumer(stuck.handle, &ConsumerConfig{Topics: []string{"a"}, QueueSize: room})
+	_, err := hub.Consumer(context.Background(), stuck.handle, &ConsumerConfig{Topics: []string{"a"}, QueueSize: room})
 	require.NoError(t, err)
 	var healthy []*witness
 	for range 3 {
@@ -567,7 +567,7 @@ func TestALagStandsWhereEventsAreMissing(t *testing.T) {
 		errs := newErrorLog()
 		hub := fakeHub(t, server, Config{OnError: errs.onError, QueueSize: 3})
 		g := newGate()
-		_, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a"}})
+		_, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a"}})
 		require.NoError(t, err)
 		startHub(t, hub)
 		for i := range 10 {
@@ -585,7 +585,7 @@ func TestAConsumerThatIsClosedWhenItOverflows(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
-		c, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a"}, QueueSize: 3, Overflow: CloseConsumer})
+		c, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a"}, QueueSize: 3, Overflow: CloseConsumer})
 		require.NoError(t, err)
 		startHub(t, hub)
 		<-g.entered
@@ -611,7 +611,7 @@ func TestResyncComesBetweenTheGapAndTheNextEvent(t *testing.T) {
 		w := newWitness()
 		release := make(chan struct{})
 		gaps := make(chan Gap, 1)
-		_, err := hub.Consumer(w.handle, &ConsumerConfig{
+		_, err := hub.Consumer(context.Background(), w.handle, &ConsumerConfig{
 			Topics: []string{"a"},
 			Resync: func(_ context.Context, gap Gap) error {
 				gaps <- gap
@@ -646,7 +646,7 @@ func TestResyncAfterALag(t *testing.T) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
 		gaps := make(chan Gap, 10)
-		_, err := hub.Consumer(g.handle, &ConsumerConfig{
+		_, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{
 			Topics: []string{"a"}, QueueSize: 2,
 			Resync: func(_ context.Context, gap Gap) error { gaps <- gap; return nil },
 		})
@@ -675,7 +675,7 @@ func TestResyncIsRetried(t *testing.T) {
 				hub := fakeHub(t, server, Config{OnError: errs.onError, ReconnectMin: time.Second, ReconnectMax: time.Minute})
 				w := newWitness()
 				var tries []time.Time
-				c, err := hub.Consumer(w.handle, &ConsumerConfig{
+				c, err := hub.Consumer(context.Background(), w.handle, &ConsumerConfig{
 					Topics: []string{"a"},
 					Resync: func(context.Context, Gap) error {
 						if tries = append(tries, time.Now()); len(tries) < 20 {
@@ -716,7 +716,7 @@ func TestCloseEndsAResync(t *testing.T) {
 			onFake(t, func(t *testing.T, server *fakepg.Server) {
 				hub := fakeHub(t, server, Config{ReconnectMin: time.Hour, ReconnectMax: time.Hour})
 				w := newWitness()
-				c, err := hub.Consumer(w.handle, &ConsumerConfig{Topics: []string{"a"}, Resync: resync})
+				c, err := hub.Consumer(context.Background(), w.handle, &ConsumerConfig{Topics: []string{"a"}, Resync: resync})
 				require.NoError(t, err)
 				startHub(t, hub)
 				server.Kill()
@@ -735,7 +735,7 @@ func TestEachConsumerHasItsOwnCodec(t *testing.T) {
 		hub := fakeHub(t, server, Config{})
 		consumer := func(codec Codec) *witness {
 			w := newWitness()
-			_, err := hub.Consumer(w.handle, &ConsumerConfig{Topics: []string{"a"}, Codec: codec})
+			_, err := hub.Consumer(context.Background(), w.handle, &ConsumerConfig{Topics: []string{"a"}, Codec: codec})
 			require.NoError(t, err)
 			return w
 		}
@@ -811,7 +811,7 @@ func TestACodecThatPanicsHarmsNothing(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		errs := newErrorLog()
 		hub := fakeHub(t, server, Config{OnError: errs.onError})
-		_, err := hub.Consumer(newWitness().handle, &ConsumerConfig{Topics: []string{"a"}, Codec: panickingCodec{}})
+		_, err := hub.Consumer(context.Background(), newWitness().handle, &ConsumerConfig{Topics: []string{"a"}, Codec: panickingCodec{}})
 		require.NoError(t, err)
 		w, _ := watch(t, hub, "a")
 		startHub(t, hub)
@@ -904,7 +904,7 @@ func TestStreamsStaySound(t *testing.T) {
 		for range 20 {
 			w := newWitness()
 			witnesses = append(witnesses, w)
-			c, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+			c, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 				w.handle(ctx, ev)
 				if rand.IntN(20) == 0 {
 					time.Sleep(rand.N(time.Second))
@@ -967,7 +967,7 @@ func TestAnIdleConsumerIsCheap(t *testing.T) {
 	t.Cleanup(server.Close)
 	hub := fakeHub(t, server, Config{})
 	startHub(t, hub)
-	_, err := hub.Consumer(func(context.Context, *Event) {}, &ConsumerConfig{Topics: []string{"first"}})
+	_, err := hub.Consumer(context.Background(), func(context.Context, *Event) {}, &ConsumerConfig{Topics: []string{"first"}})
 	require.NoError(t, err)
 	goroutines, before := runtime.NumGoroutine(), heap()
 
@@ -975,7 +975,7 @@ func TestAnIdleConsumerIsCheap(t *testing.T) {
 	handler := func(context.Context, *Event) { told.Add(1) }
 	kept := make([]*Consumer, consumers)
 	for i := range kept {
-		kept[i], err = hub.Consumer(handler, &ConsumerConfig{Topics: []string{fmt.Sprint("t", i%topics)}})
+		kept[i], err = hub.Consumer(context.Background(), handler, &ConsumerConfig{Topics: []string{fmt.Sprint("t", i%topics)}})
 		require.NoError(t, err)
 	}
 	require.Eventually(t, func() bool { return told.Load() == int64(consumers) }, patience, time.Millisecond)
@@ -996,7 +996,7 @@ func TestABlockedConsumerIsBounded(t *testing.T) {
 	g := newGate()
 	unblock := sync.OnceFunc(func() { close(g.open) })
 	t.Cleanup(unblock)
-	c, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a"}})
+	c, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a"}})
 	require.NoError(t, err)
 	startHub(t, hub)
 	<-g.entered

@@ -23,7 +23,7 @@ func deliveryPut(c *Consumer, runs ...run) {
 
 func deliveryConsumer(t *testing.T, hub *Hub, handler Handler) *Consumer {
 	t.Helper()
-	c, err := hub.Consumer(handler, nil)
+	c, err := hub.Consumer(context.Background(), handler, nil)
 	require.NoError(t, err)
 	return c
 }

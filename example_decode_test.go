@@ -19,7 +19,7 @@ func ExampleDecode() {
 	hub, _, end := openHub()
 	defer end()
 
-	_, err := hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	_, err := hub.Consumer(context.Background(), func(_ context.Context, ev *pghub.Event) {
 		if ev.Advisory != nil {
 			return // connect, subscribe, stop …
 		}

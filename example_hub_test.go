@@ -26,7 +26,7 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	_, err = hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	_, err = hub.Consumer(context.Background(), func(_ context.Context, ev *pghub.Event) {
 		fmt.Printf("topic=%s key=%v value=%s\n", ev.Topic, ev.Key, ev.Value)
 	}, &pghub.ConsumerConfig{Topics: []string{"orders"}})
 	if err != nil {
@@ -57,7 +57,7 @@ func ExampleHub_Consumer() {
 	hub, _, end := openHub()
 	defer end()
 
-	consumer, err := hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	consumer, err := hub.Consumer(context.Background(), func(_ context.Context, ev *pghub.Event) {
 		switch {
 		case ev.Advisory == nil:
 			fmt.Println("event:", ev.Topic, ev.Key)
@@ -133,7 +133,7 @@ func ExampleHub_NotifyTx() {
 	if _, err := pool.Exec(ctx, "CREATE TABLE orders (id bigint PRIMARY KEY, item text)"); err != nil {
 		log.Fatal(err)
 	}
-	_, err := hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	_, err := hub.Consumer(context.Background(), func(_ context.Context, ev *pghub.Event) {
 		if ev.Advisory == nil {
 			fmt.Println("ordered:", ev.Key)
 		}

@@ -66,7 +66,7 @@ func TestFaultAnnounceSubscribe(t *testing.T) {
 	scripted(t, func(t *testing.T, s *fakepg.Server) {
 		hub, d := startFaultHub(t, pghub.Config{ListenConfig: s.Config(), ProbeInterval: -1}, "t")
 		d.expect(t, "connect", "subscribe t")
-		c, err := hub.Consumer(d.handle, nil)
+		c, err := hub.Consumer(context.Background(), d.handle, nil)
 		require.NoError(t, err)
 		release := s.Hold(listens("u"))
 		done := make(chan error, 1)
@@ -98,7 +98,7 @@ func TestFaultAnnounceLag(t *testing.T) {
 			scripted(t, func(t *testing.T, s *fakepg.Server) {
 				hub, _ := newFaultHub(t, pghub.Config{ListenConfig: s.Config()})
 				d, enter, leave := newDiary(), make(chan struct{}, 1), make(chan struct{})
-				c, err := hub.Consumer(d.blockAt("t=e", enter, leave), &pghub.ConsumerConfig{Topics: []string{"t"}, QueueSize: 3, Overflow: test.overflow})
+				c, err := hub.Consumer(context.Background(), d.blockAt("t=e", enter, leave), &pghub.ConsumerConfig{Topics: []string{"t"}, QueueSize: 3, Overflow: test.overflow})
 				require.NoError(t, err)
 				require.NoError(t, hub.Start(t.Context()))
 				for _, more := range []int{8, 4} {
@@ -131,9 +131,9 @@ func TestFaultAnnounceLagBeforeGap(t *testing.T) {
 		d := newDiary()
 		quick := newDiary()
 		enter, leave := make(chan struct{}, 1), make(chan struct{})
-		_, err := hub.Consumer(quick.handle, &pghub.ConsumerConfig{Topics: []string{"t"}})
+		_, err := hub.Consumer(context.Background(), quick.handle, &pghub.ConsumerConfig{Topics: []string{"t"}})
 		require.NoError(t, err)
-		_, err = hub.Consumer(d.blockAt("t=e", enter, leave), &pghub.ConsumerConfig{Topics: []string{"t"}, QueueSize: 3})
+		_, err = hub.Consumer(context.Background(), d.blockAt("t=e", enter, leave), &pghub.ConsumerConfig{Topics: []string{"t"}, QueueSize: 3})
 		require.NoError(t, err)
 		require.NoError(t, hub.Start(t.Context()))
 		s.Notify("t", "e")
@@ -160,7 +160,7 @@ func TestFaultAnnounceResync(t *testing.T) {
 		hub, quick := newFaultHub(t, pghub.Config{ListenConfig: s.Config()}, "t")
 		d, enter, leave := newDiary(), make(chan struct{}, 1), make(chan struct{})
 		tries := 0
-		_, err := hub.Consumer(d.blockAt("t=e", enter, leave), &pghub.ConsumerConfig{
+		_, err := hub.Consumer(context.Background(), d.blockAt("t=e", enter, leave), &pghub.ConsumerConfig{
 			Topics: []string{"t"}, QueueSize: 2,
 			Resync: func(_ context.Context, gap pghub.Gap) error {
 				d.write(fmt.Sprintf("resync %d %v", gap.Dropped, gap.Until.IsZero()), nil)
@@ -194,7 +194,7 @@ func TestFaultAnnounceHandlerEnds(t *testing.T) {
 	scripted(t, func(t *testing.T, s *fakepg.Server) {
 		hub, _ := newFaultHub(t, pghub.Config{ListenConfig: s.Config()})
 		d := newDiary()
-		_, err := hub.Consumer(func(ctx context.Context, ev *pghub.Event) {
+		_, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *pghub.Event) {
 			d.handle(ctx, ev)
 			switch d.last() {
 			case "t=e3":

@@ -63,7 +63,7 @@ func TestFaultEncodingKills(t *testing.T) {
 func TestFaultEncodingLatin1(t *testing.T) {
 	dsn := encodedDatabase(t, "LATIN1")
 	hub, d := startFaultHub(t, pghub.Config{Pool: pgtest.Pool(t, dsn)}, "t")
-	c, err := hub.Consumer(d.handle, nil)
+	c, err := hub.Consumer(context.Background(), d.handle, nil)
 	require.NoError(t, err)
 	d.expect(t, "connect", "subscribe t")
 

@@ -201,7 +201,7 @@ func newFaultHub(t *testing.T, cfg pghub.Config, topics ...string) (*pghub.Hub, 
 	hub, err := pghub.New(quickly(cfg))
 	require.NoError(t, err)
 	d := newDiary()
-	_, err = hub.Consumer(d.handle, &pghub.ConsumerConfig{Topics: topics})
+	_, err = hub.Consumer(context.Background(), d.handle, &pghub.ConsumerConfig{Topics: topics})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), faultPatience)

@@ -1,6 +1,7 @@
 package pghub_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -133,7 +134,7 @@ func TestFaultNetworkSubscribeDuringOutage(t *testing.T) {
 	tr := newTrouble()
 	hub, d := startFaultHub(t, pghub.Config{Pool: direct, ListenConfig: listenTo(t, through), OnError: tr.note}, "t")
 	other := newDiary()
-	c, err := hub.Consumer(other.handle, nil)
+	c, err := hub.Consumer(context.Background(), other.handle, nil)
 	require.NoError(t, err)
 	require.NoError(t, proxy.Refuse(true))
 	proxy.Reset()

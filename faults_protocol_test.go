@@ -262,7 +262,7 @@ func TestFaultProtocolManyTopics(t *testing.T) {
 			topic string
 		}{{good, "first"}, {bad, "bad"}, {good, "second"}} {
 			go func() {
-				_, err := hub.Consumer(sub.d.handle, &pghub.ConsumerConfig{Topics: []string{sub.topic}})
+				_, err := hub.Consumer(context.Background(), sub.d.handle, &pghub.ConsumerConfig{Topics: []string{sub.topic}})
 				done <- err
 			}()
 			synctest.Wait()

@@ -70,7 +70,7 @@ func TestFaultStandbyPromotion(t *testing.T) {
 	c := &soakConsumer{soak: s, name: "consumer", steady: true, before: true}
 	hub, err := pghub.New(quickly(pghub.Config{Pool: pgtest.Pool(t, bothHosts(t, primary, standby)), QueueSize: -1}))
 	require.NoError(t, err)
-	_, err = hub.Consumer(c.handle, &pghub.ConsumerConfig{Topics: s.topics})
+	_, err = hub.Consumer(context.Background(), c.handle, &pghub.ConsumerConfig{Topics: s.topics})
 	require.NoError(t, err)
 	require.NoError(t, hub.Start(t.Context()))
 	c.subscribed = []subscribed{{topic: "t", from: s.now(), to: never}}

@@ -292,14 +292,13 @@ func (h *Hub) State() State {
 // Consumer makes a consumer that calls handler with its events. The configuration may be nil.
 //
 // Before Start it returns at once; its stream begins with a connect advisory and one subscribe advisory for each topic.
-// Afterwards it returns, like Subscribe, once the topics of the configuration are in effect, however long an outage
-// takes; to wait no longer than some context make the consumer without topics and call [Consumer.Subscribe]. Errors are
-// those of Subscribe.
-func (h *Hub) Consumer(handler Handler, cfg *ConsumerConfig) (*Consumer, error) {
+// Afterwards it returns, like Subscribe, once the topics of the configuration are in effect. ctx bounds that wait, which an
+// outage can make long, and nothing else: if it ends first there is no consumer. Errors are those of Subscribe.
+func (h *Hub) Consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig) (*Consumer, error) {
 	if handler == nil {
 		return nil, errors.New("pghub: consumer: the handler is nil")
 	}
-	return h.consumer(context.Background(), handler, cfg, nil)
+	return h.consumer(ctx, handler, cfg, nil)
 }
 
 func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, pull chan struct{}) (*Consumer, error) {

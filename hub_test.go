@@ -40,11 +40,11 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 	}
 	hub, err := New(Config{ListenConfig: listen, ReconnectMin: math.MaxInt64})
 	require.NoError(t, err)
-	_, err = hub.Consumer(nil, nil)
+	_, err = hub.Consumer(context.Background(), nil, nil)
 	require.ErrorContains(t, err, "handler is nil")
-	_, err = hub.Consumer(newWitness().handle, &ConsumerConfig{Overflow: 3})
+	_, err = hub.Consumer(context.Background(), newWitness().handle, &ConsumerConfig{Overflow: 3})
 	require.ErrorContains(t, err, "Overflow 3")
-	_, err = hub.Consumer(newWitness().handle, &ConsumerConfig{Topics: []string{"a", ""}})
+	_, err = hub.Consumer(context.Background(), newWitness().handle, &ConsumerConfig{Topics: []string{"a", ""}})
 	require.ErrorIs(t, err, ErrTopic)
 	require.NoError(t, hub.Stop(t.Context()))
 }
@@ -108,7 +108,7 @@ var methods = []method{
 		return hub.NotifyTx(ctx, stubTx{}, "a", nil, nil)
 	}},
 	{name: "Consumer", want: make1, call: func(_ context.Context, hub *Hub, _ *Consumer) error {
-		_, err := hub.Consumer(newWitness().handle, nil)
+		_, err := hub.Consumer(context.Background(), newWitness().handle, nil)
 		return err
 	}},
 	{name: "Events", want: listen, call: func(ctx context.Context, hub *Hub, _ *Consumer) (err error) {
@@ -178,7 +178,7 @@ func TestEveryMethodHasAnAnswerInEveryState(t *testing.T) {
 					hub := hubOf(t, Config{Pool: pool, ReconnectMin: time.Hour, ReconnectMax: time.Hour})
 
 					in := inside{make(chan func())}
-					handler, err := hub.Consumer(in.handle, nil)
+					handler, err := hub.Consumer(context.Background(), in.handle, nil)
 					require.NoError(t, err)
 					leaveHandler := sync.OnceFunc(func() { close(in.calls) })
 					t.Cleanup(leaveHandler)
@@ -551,7 +551,7 @@ func TestRunStopsGracefully(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
-		_, err := hub.Consumer(g.handle, &ConsumerConfig{Topics: []string{"a"}})
+		_, err := hub.Consumer(context.Background(), g.handle, &ConsumerConfig{Topics: []string{"a"}})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		ran := background(func() error { return hub.Run(ctx) })
@@ -571,7 +571,7 @@ func TestRunSaysThatItsStopWasNotGraceful(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{StopTimeout: time.Second})
 		g := newGate()
-		_, err := hub.Consumer(g.handle, nil)
+		_, err := hub.Consumer(context.Background(), g.handle, nil)
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		ran := background(func() error { return hub.Run(ctx) })
@@ -641,7 +641,7 @@ func TestStopMayBeCalledAgainAndAtOnce(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		g := newGate()
-		_, err := hub.Consumer(g.handle, nil)
+		_, err := hub.Consumer(context.Background(), g.handle, nil)
 		require.NoError(t, err)
 		startHub(t, hub)
 		<-g.entered
@@ -684,7 +684,7 @@ func TestStopFromWithinAHandler(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		s := newStopper(hub)
-		_, err := hub.Consumer(s.handle, &ConsumerConfig{Topics: []string{"stop"}})
+		_, err := hub.Consumer(context.Background(), s.handle, &ConsumerConfig{Topics: []string{"stop"}})
 		require.NoError(t, err)
 		startHub(t, hub)
 		server.Notify("stop", "e1")
@@ -702,7 +702,7 @@ func TestStopFromWithinTwoHandlers(t *testing.T) {
 		first, second := newStopper(hub), newStopper(hub)
 		third := newGate()
 		for _, handler := range []Handler{first.handle, second.handle, third.handle} {
-			_, err := hub.Consumer(handler, &ConsumerConfig{Topics: []string{"stop"}})
+			_, err := hub.Consumer(context.Background(), handler, &ConsumerConfig{Topics: []string{"stop"}})
 			require.NoError(t, err)
 		}
 		startHub(t, hub)
@@ -725,10 +725,10 @@ func TestStopWithTheContextOfAHandlerThatIsGone(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		kept := make(chan context.Context, 10)
-		c, err := hub.Consumer(func(ctx context.Context, _ *Event) { kept <- ctx }, nil)
+		c, err := hub.Consumer(context.Background(), func(ctx context.Context, _ *Event) { kept <- ctx }, nil)
 		require.NoError(t, err)
 		g := newGate()
-		_, err = hub.Consumer(g.handle, nil)
+		_, err = hub.Consumer(context.Background(), g.handle, nil)
 		require.NoError(t, err)
 		startHub(t, hub)
 		ctx := context.WithoutCancel(<-kept)
@@ -759,7 +759,7 @@ func TestStopCutsOff(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		heeds := newWitness()
-		_, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+		_, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 			heeds.handle(ctx, ev)
 			if ev.Topic == "a" {
 				<-ctx.Done()
@@ -767,7 +767,7 @@ func TestStopCutsOff(t *testing.T) {
 		}, &ConsumerConfig{Topics: []string{"a"}})
 		require.NoError(t, err)
 		ignores := newGate()
-		_, err = hub.Consumer(ignores.handle, &ConsumerConfig{Topics: []string{"a"}})
+		_, err = hub.Consumer(context.Background(), ignores.handle, &ConsumerConfig{Topics: []string{"a"}})
 		require.NoError(t, err)
 		startHub(t, hub)
 		<-ignores.entered
@@ -799,7 +799,7 @@ func TestStopWhileHandlersCallTheHub(t *testing.T) {
 		calls := map[string]func(ctx context.Context, c *Consumer) error{
 			"Subscribe": func(ctx context.Context, c *Consumer) error { return c.Subscribe(ctx, "b") },
 			"Consumer": func(context.Context, *Consumer) error {
-				_, err := hub.Consumer(newWitness().handle, &ConsumerConfig{Topics: []string{"b"}})
+				_, err := hub.Consumer(context.Background(), newWitness().handle, &ConsumerConfig{Topics: []string{"b"}})
 				return err
 			},
 			"Events": func(ctx context.Context, _ *Consumer) (err error) {
@@ -819,7 +819,7 @@ func TestStopWhileHandlersCallTheHub(t *testing.T) {
 			w := newWitness()
 			witnesses = append(witnesses, w)
 			var c *Consumer
-			c, err := hub.Consumer(func(ctx context.Context, ev *Event) {
+			c, err := hub.Consumer(context.Background(), func(ctx context.Context, ev *Event) {
 				w.handle(ctx, ev)
 				if ev.Advisory.Action == ActionDisconnect {
 					returned <- call(ctx, c)

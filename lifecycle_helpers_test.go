@@ -270,7 +270,7 @@ func startHub(t *testing.T, hub *Hub) {
 func watch(t *testing.T, hub *Hub, topics ...string) (*witness, *Consumer) {
 	t.Helper()
 	w := newWitness()
-	c, err := hub.Consumer(w.handle, &ConsumerConfig{Topics: topics})
+	c, err := hub.Consumer(context.Background(), w.handle, &ConsumerConfig{Topics: topics})
 	require.NoError(t, err)
 	return w, c
 }

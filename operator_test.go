@@ -98,7 +98,7 @@ func TestOperatorIsNotFlooded(t *testing.T) {
 		})
 		require.NoError(t, err)
 		d := newDiary()
-		_, err = hub.Consumer(func(ctx context.Context, ev *pghub.Event) {
+		_, err = hub.Consumer(context.Background(), func(ctx context.Context, ev *pghub.Event) {
 			d.handle(ctx, ev)
 			panic("a bug")
 		}, &pghub.ConsumerConfig{Topics: []string{"t"}})
@@ -141,7 +141,7 @@ func TestOperatorHearsOfSlowHandler(t *testing.T) {
 		var log logLines
 		hub, err := pghub.New(pghub.Config{ListenConfig: s.Config(), Logger: log.logger()})
 		require.NoError(t, err)
-		_, err = hub.Consumer(func(ctx context.Context, ev *pghub.Event) {
+		_, err = hub.Consumer(context.Background(), func(ctx context.Context, ev *pghub.Event) {
 			if ev.Advisory == nil {
 				pause(ctx, 3*time.Second)
 			}

@@ -608,7 +608,7 @@ func runPublisherModel(t *testing.T, seed uint64) {
 func TestPublishConcurrently(t *testing.T) {
 	const callers, calls = 64, 100
 	hub, stream := liveHub(t, pgtest.Pool(t, pgtest.Database(t)), Config{})
-	_, err := hub.Consumer(stream.handle, &ConsumerConfig{Topics: []string{"unique", "equal"}, QueueSize: -1})
+	_, err := hub.Consumer(context.Background(), stream.handle, &ConsumerConfig{Topics: []string{"unique", "equal"}, QueueSize: -1})
 	require.NoError(t, err)
 	var waits sync.WaitGroup
 	for caller := range callers {
@@ -650,7 +650,7 @@ func TestPublishConcurrently(t *testing.T) {
 func TestPublishEqualTexts(t *testing.T) {
 	const callers, calls = 16, 10
 	hub, stream := liveHub(t, pgtest.Pool(t, pgtest.Database(t)), Config{Codec: RawCodec{}})
-	_, err := hub.Consumer(stream.handle, &ConsumerConfig{Topics: []string{"a"}})
+	_, err := hub.Consumer(context.Background(), stream.handle, &ConsumerConfig{Topics: []string{"a"}})
 	require.NoError(t, err)
 	var waits sync.WaitGroup
 	for caller := range callers {
@@ -675,7 +675,7 @@ func TestPublishEqualTexts(t *testing.T) {
 func TestPublishCancelled(t *testing.T) {
 	const callers, calls = 16, 100
 	hub, stream := liveHub(t, pgtest.Pool(t, pgtest.Database(t)), Config{})
-	_, err := hub.Consumer(stream.handle, &ConsumerConfig{Topics: []string{"a"}, QueueSize: -1})
+	_, err := hub.Consumer(context.Background(), stream.handle, &ConsumerConfig{Topics: []string{"a"}, QueueSize: -1})
 	require.NoError(t, err)
 	var mu sync.Mutex
 	outcomes := make(map[[2]int64]error)

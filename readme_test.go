@@ -119,7 +119,7 @@ func TestReadmeSQL(t *testing.T) {
 	hub, err := pghub.New(pghub.Config{Pool: pool})
 	require.NoError(t, err)
 	var got []string
-	_, err = hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	_, err = hub.Consumer(context.Background(), func(_ context.Context, ev *pghub.Event) {
 		if ev.Advisory == nil {
 			got = append(got, fmt.Sprint(ev.Topic, ev.Key, string(ev.Value)))
 		}

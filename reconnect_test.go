@@ -148,7 +148,7 @@ func TestCallsDuringAnOutage(t *testing.T) {
 	subscribed := background(func() error { return c.Subscribe(context.Background(), "c") })
 	newcomer := newWitness()
 	made := background(func() error {
-		_, err := hub.Consumer(newcomer.handle, &ConsumerConfig{Topics: []string{"d"}})
+		_, err := hub.Consumer(context.Background(), newcomer.handle, &ConsumerConfig{Topics: []string{"d"}})
 		return err
 	})
 	errs.await(t, func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) })

@@ -55,7 +55,7 @@ func TestQueueRelief(t *testing.T) {
 // floodHub has a consumer of "a" with a handler, and starts.
 func floodHub(t *testing.T, hub *Hub, handler Handler) *Consumer {
 	t.Helper()
-	c, err := hub.Consumer(handler, &ConsumerConfig{Topics: []string{"a"}})
+	c, err := hub.Consumer(context.Background(), handler, &ConsumerConfig{Topics: []string{"a"}})
 	require.NoError(t, err)
 	startHub(t, hub)
 	return c

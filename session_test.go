@@ -620,7 +620,7 @@ func TestSubscribeIsInEffectWhenItReturns(t *testing.T) {
 	dsn := pgtest.Database(t)
 	hub := realHub(t, Config{Pool: pgtest.Pool(t, dsn)})
 	load := newFlood("load", "")
-	_, err := hub.Consumer(load.handle, &ConsumerConfig{Topics: []string{"load"}})
+	_, err := hub.Consumer(context.Background(), load.handle, &ConsumerConfig{Topics: []string{"load"}})
 	require.NoError(t, err)
 	startHub(t, hub)
 	stop := load.start(t, dsn)
@@ -648,7 +648,7 @@ func TestSubscribeUnderSaturation(t *testing.T) {
 	padding := ":" + strings.Repeat(" ", 7900) + "0"
 	floods := []*flood{newFlood("flood0", padding), newFlood("flood1", padding)}
 	for _, f := range floods {
-		_, err := hub.Consumer(f.handle, &ConsumerConfig{Topics: []string{f.topic}})
+		_, err := hub.Consumer(context.Background(), f.handle, &ConsumerConfig{Topics: []string{f.topic}})
 		require.NoError(t, err)
 	}
 	startHub(t, hub)
@@ -705,7 +705,7 @@ func TestATopicThatTheDatabaseCannotName(t *testing.T) {
 		require.Equal(t, []string{"é"}, c.Topics())
 		require.NoError(t, hub.Notify(within(t), "é", nil, "ü"))
 		w.await(t, `é e:"ü"`)
-		_, err := hub.Consumer(w.handle, &ConsumerConfig{Topics: []string{"日本"}})
+		_, err := hub.Consumer(context.Background(), w.handle, &ConsumerConfig{Topics: []string{"日本"}})
 		requireRefused(t, err, "日本")
 		require.Zero(t, hub.Stats().Reconnects)
 	})

@@ -117,7 +117,7 @@ func (h *soakHub) addLoose(t *testing.T, name string, cfg *pghub.ConsumerConfig)
 }
 
 func (h *soakHub) enlist(t *testing.T, c *soakConsumer, cfg *pghub.ConsumerConfig) {
-	consumer, err := h.hub.Consumer(c.handle, cfg)
+	consumer, err := h.hub.Consumer(context.Background(), c.handle, cfg)
 	require.NoError(t, err)
 	c.consumer, c.before = consumer, true
 	h.consumers = append(h.consumers, c)

@@ -24,7 +24,7 @@ func (h *soakHub) visit(ctx context.Context, rng *rand.Rand) {
 				}
 			}
 		}
-		consumer, err := h.hub.Consumer(c.handle, nil)
+		consumer, err := h.hub.Consumer(context.Background(), c.handle, nil)
 		if err != nil {
 			return // the hub is stopping
 		}

@@ -587,7 +587,7 @@ func TestNothingNewWhileStopping(t *testing.T) {
 		require.Empty(t, stopped)
 		require.Equal(t, StateStopping, hub.State())
 		require.ErrorIs(t, c.Subscribe(within(t), "a"), ErrStopped)
-		_, err := hub.Consumer(newWitness().handle, nil)
+		_, err := hub.Consumer(context.Background(), newWitness().handle, nil)
 		require.ErrorIs(t, err, ErrStopped)
 		server.Freeze(false)
 		require.NoError(t, outcome(t, stopped))

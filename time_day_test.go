@@ -37,7 +37,7 @@ func TestTimeDay(t *testing.T) {
 				c.misbehave = func(ctx context.Context, _ *pghub.Event) { pause(ctx, 5*time.Second) }
 				cfg.QueueSize = 50
 			}
-			consumer, err := hub.Consumer(c.handle, cfg)
+			consumer, err := hub.Consumer(context.Background(), c.handle, cfg)
 			require.NoError(t, err)
 			c.consumer = consumer
 			consumers = append(consumers, c)

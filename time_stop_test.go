@@ -35,7 +35,7 @@ func newTimeLife(t *testing.T, s *fakepg.Server, cfg pghub.Config) *timeLife {
 
 // run goes the whole way, unless Stop comes between.
 func (l *timeLife) run(t *testing.T) {
-	c, err := l.hub.Consumer(l.diary.handle, &pghub.ConsumerConfig{Topics: []string{"a"}})
+	c, err := l.hub.Consumer(context.Background(), l.diary.handle, &pghub.ConsumerConfig{Topics: []string{"a"}})
 	if err != nil {
 		l.results <- err
 		return
@@ -76,7 +76,7 @@ func (l *timeLife) requireStopped(t *testing.T) {
 	words := l.diary.all()
 	require.Equal(t, "stop", words[len(words)-1])
 	require.ErrorIs(t, l.hub.Run(t.Context()), pghub.ErrStopped)
-	_, err := l.hub.Consumer(l.diary.handle, nil)
+	_, err := l.hub.Consumer(context.Background(), l.diary.handle, nil)
 	require.ErrorIs(t, err, pghub.ErrStopped)
 }
 
@@ -161,7 +161,7 @@ func TestTimeStopInEachState(t *testing.T) {
 				scripted(t, func(t *testing.T, s *fakepg.Server) {
 					l := newTimeLife(t, s, pghub.Config{})
 					if again { // after a connection that has listened
-						_, err := l.hub.Consumer(l.diary.handle, &pghub.ConsumerConfig{Topics: []string{"a"}})
+						_, err := l.hub.Consumer(context.Background(), l.diary.handle, &pghub.ConsumerConfig{Topics: []string{"a"}})
 						require.NoError(t, err)
 						go func() { l.results <- l.hub.Run(context.Background()) }()
 						l.diary.expect(t, "connect", "subscribe a")
@@ -206,7 +206,7 @@ func newTimeResync(t *testing.T, s *fakepg.Server, cfg pghub.Config, resync func
 	hub, err := pghub.New(cfg)
 	require.NoError(t, err)
 	d := newDiary()
-	_, err = hub.Consumer(d.handle, &pghub.ConsumerConfig{Topics: []string{"a"}, Resync: resync})
+	_, err = hub.Consumer(context.Background(), d.handle, &pghub.ConsumerConfig{Topics: []string{"a"}, Resync: resync})
 	require.NoError(t, err)
 	require.NoError(t, hub.Start(t.Context()))
 	return hub, d

@@ -23,7 +23,7 @@ func startTimeHub(t *testing.T, s *fakepg.Server, cfg pghub.Config, topics ...st
 	hub, err := pghub.New(cfg)
 	require.NoError(t, err)
 	d := newDiary()
-	_, err = hub.Consumer(d.handle, &pghub.ConsumerConfig{Topics: topics})
+	_, err = hub.Consumer(context.Background(), d.handle, &pghub.ConsumerConfig{Topics: topics})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stopWithin(t, hub, time.Hour)) })
 	require.NoError(t, hub.Start(t.Context()))
@@ -199,7 +199,7 @@ func TestTimeProbe(t *testing.T) {
 func TestTimeUnansweredListen(t *testing.T) {
 	scripted(t, func(t *testing.T, s *fakepg.Server) {
 		hub, d := startTimeHub(t, s, pghub.Config{}, "t")
-		c, err := hub.Consumer(d.handle, nil)
+		c, err := hub.Consumer(context.Background(), d.handle, nil)
 		require.NoError(t, err)
 		release := s.Hold(func(sql string) bool { return strings.Contains(sql, "late") })
 		began := time.Now()

@@ -143,7 +143,7 @@ func startHub(ctx context.Context, pool *pgxpool.Pool, handler pghub.Handler, to
 	if err != nil {
 		return nil, err
 	}
-	if _, err := hub.Consumer(handler, &pghub.ConsumerConfig{Topics: topics}); err != nil {
+	if _, err := hub.Consumer(ctx, handler, &pghub.ConsumerConfig{Topics: topics}); err != nil {
 		return nil, err
 	}
 	return hub, hub.Start(ctx)

@@ -33,7 +33,7 @@ func fanOutHub(ctx context.Context, server *fakepg.Server, consumers int, handle
 		_ = hub.Stop(over)
 	}
 	for i := range consumers {
-		_, err := hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+		_, err := hub.Consumer(ctx, func(_ context.Context, ev *pghub.Event) {
 			if ev.Advisory == nil {
 				handle(i)
 			}

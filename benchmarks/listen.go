@@ -97,7 +97,7 @@ func listenHub(ctx context.Context, dsn string, topics []string) (s sample, err 
 	if err := hub.Start(ctx); err != nil {
 		return s, err
 	}
-	consumer, err := hub.Consumer(func(context.Context, *pghub.Event) {}, &pghub.ConsumerConfig{Topics: []string{firstTopic}})
+	consumer, err := hub.Consumer(ctx, func(context.Context, *pghub.Event) {}, &pghub.ConsumerConfig{Topics: []string{firstTopic}})
 	if err != nil {
 		return s, err
 	}

@@ -143,7 +143,7 @@ func newHubReceiver(ctx context.Context, dsn string, topics []string, n int) (re
 		pool.Close()
 		return nil, err
 	}
-	if _, err := r.hub.Consumer(r.handle, &pghub.ConsumerConfig{Topics: topics}); err != nil {
+	if _, err := r.hub.Consumer(ctx, r.handle, &pghub.ConsumerConfig{Topics: topics}); err != nil {
 		r.close()
 		return nil, err
 	}

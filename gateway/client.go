@@ -47,7 +47,7 @@ func (g *Gateway) newClient(r *http.Request, via transport, raw bool) (*client, 
 		codec = pghub.RawCodec{}
 	}
 	var err error
-	if c.consumer, err = g.hub.Consumer(c.handle, &pghub.ConsumerConfig{Codec: codec}); err != nil {
+	if c.consumer, err = g.hub.Consumer(r.Context(), c.handle, &pghub.ConsumerConfig{Codec: codec}); err != nil {
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())

@@ -29,7 +29,7 @@ type cache struct {
 func newCache(ctx context.Context, hub *pghub.Hub, pool *pgxpool.Pool) (*cache, error) {
 	c := &cache{pool: pool, prices: make(map[int64]int64)}
 	// Subscribe first, then read the table: a change is either in what is read or announced by an event.
-	consumer, err := hub.Consumer(c.handle, &pghub.ConsumerConfig{Topics: []string{"prices"}, Resync: c.resync})
+	consumer, err := hub.Consumer(ctx, c.handle, &pghub.ConsumerConfig{Topics: []string{"prices"}, Resync: c.resync})
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func run(dsn string) error {
 	// The handler gets one event after another, in the order in which they were committed. Supervisory events, which
 	// have no topic, stand among them: connect, subscribe, disconnect, reconnect, stop.
 	printed := make(chan string, 100)
-	_, err = hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	_, err = hub.Consumer(ctx, func(_ context.Context, ev *pghub.Event) {
 		fmt.Printf("topic=%s key=%v value=%s\n", ev.Topic, ev.Key, ev.Value)
 		printed <- string(ev.Value)
 	}, &pghub.ConsumerConfig{Topics: []string{"topic1"}})

@@ -60,7 +60,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if _, err := hub.Consumer(func(_ context.Context, ev *pghub.Event) {
+	if _, err := hub.Consumer(ctx, func(_ context.Context, ev *pghub.Event) {
 		log.Info("event", "topic", ev.Topic, "key", ev.Key, "value", string(ev.Value))
 	}, &pghub.ConsumerConfig{Topics: []string{"orders"}}); err != nil {
 		return err
