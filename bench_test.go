@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/pghub/pghub/internal/fakepg"
-	"github.com/pghub/pghub/internal/pgwire"
+	"github.com/pghub/pghub/internal/source"
 )
 
 // The benchmarks of one component each. Run them with -count 10 and compare with benchstat. Everything together,
@@ -24,10 +24,10 @@ func benchPayload(size, number int) []byte {
 	return []byte(head + strings.Repeat("x", size-len(head)-1) + `"`)
 }
 
-func benchBurst(topic string, size, n int) []pgwire.Notification {
-	burst := make([]pgwire.Notification, n)
+func benchBurst(topic string, size, n int) []source.Message {
+	burst := make([]source.Message, n)
 	for i := range burst {
-		burst[i] = pgwire.Notification{Channel: []byte(topic), Payload: benchPayload(size, i), PID: 1}
+		burst[i] = source.Message{Topic: []byte(topic), Payload: benchPayload(size, i), PID: 1}
 	}
 	return burst
 }
@@ -38,7 +38,7 @@ func BenchmarkDecode(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, strict := range []bool{false, true} {
 			b.Run(fmt.Sprintf("size=%d/strict=%t", size, strict), func(b *testing.B) {
-				n := []pgwire.Notification{{Payload: benchPayload(size, 12345)}}
+				n := []source.Message{{Payload: benchPayload(size, 12345)}}
 				codec := KeyValueCodec{Strict: strict}
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
@@ -101,7 +101,7 @@ func benchHub(b *testing.B, topics ...string) (r *router, handled *atomic.Int64)
 }
 
 // benchRoute routes a burst, as one read of the socket brings it, again and again. The queue never overflows.
-func benchRoute(b *testing.B, r *router, handled *atomic.Int64, burst []pgwire.Notification) {
+func benchRoute(b *testing.B, r *router, handled *atomic.Int64, burst []source.Message) {
 	routed := int64(0)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -135,7 +135,7 @@ func BenchmarkRouteTopics(b *testing.B) {
 			const n, stride = 700, 7919 // a prime
 			burst := benchBurst("", 64, n)
 			for i := range burst {
-				burst[i].Channel = []byte(names[i*stride%topics])
+				burst[i].Topic = []byte(names[i*stride%topics])
 			}
 			benchRoute(b, r, handled, burst)
 		})
@@ -146,7 +146,7 @@ func BenchmarkRouteTopics(b *testing.B) {
 func BenchmarkQueue(b *testing.B) {
 	for _, n := range []int{1, 32, 700} {
 		b.Run(fmt.Sprintf("burst=%d", n), func(b *testing.B) {
-			q := newQueue(defaultQueueSize, DropOldest)
+			q := newQueue(defaultQueueSize, DropOldest, &brake{})
 			events := make(run, n)
 			for i := range events {
 				events[i] = &Event{Topic: "topic"}
@@ -154,12 +154,8 @@ func BenchmarkQueue(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				q.put(events)
-				for {
-					taken := q.take()
-					if len(taken) == 0 {
-						break
-					}
-					q.delivered.Add(uint64(len(taken)))
+				for q.next() != nil {
+					q.done()
 				}
 			}
 			perEvent(b, int64(b.N*n))
@@ -174,7 +170,7 @@ func BenchmarkOverflow(b *testing.B) {
 		overflow Overflow
 	}{{"oldest", DropOldest}, {"newest", DropNewest}} {
 		b.Run("drop="+policy.name, func(b *testing.B) {
-			q := newQueue(defaultQueueSize, policy.overflow)
+			q := newQueue(defaultQueueSize, policy.overflow, &brake{})
 			events := make(run, 700)
 			for i := range events {
 				events[i] = &Event{Topic: "topic"}

@@ -13,9 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pghub/pghub/internal/pgwire"
-
 	"github.com/pghub/pghub/internal/pgtest"
+	"github.com/pghub/pghub/internal/source"
 )
 
 // codecDecode decodes a payload as the hub does when it arrives.
@@ -342,7 +341,7 @@ func TestPadLeavesOthersAlone(t *testing.T) {
 }
 
 func TestDecodeAllocates(t *testing.T) {
-	burst := []pgwire.Notification{codecNotification("topic", `e1,2,3,4:{"a":1}`)}
+	burst := []source.Message{codecNotification("topic", `e1,2,3,4:{"a":1}`)}
 	allocs := testing.AllocsPerRun(100, func() {
 		ev := newEvents("topic", burst)[0]
 		if err := decodeSafely(KeyValueCodec{Strict: true}, ev); err != nil {

@@ -50,6 +50,10 @@ type Config struct {
 	// StopTimeout bounds the graceful stop at the end of Run, and how long any stop waits for OnError. 0: 10 s.
 	StopTimeout time.Duration
 
+	// BaseContext is what the contexts of handlers and of Resync descend from: values, for tracing, and its end. nil:
+	// context.Background().
+	BaseContext context.Context
+
 	// OnError is told of trouble that no caller waits for: a payload that cannot be decoded (*[DecodeError]), a handler
 	// that panicked (ErrPanic), a connection lost or not to be had, a topic that cannot be listened to any more
 	// (*[ListenError]), a consumer that overflowed (ErrSlowConsumer). It runs on a goroutine of its own and never
@@ -59,6 +63,9 @@ type Config struct {
 
 // ConsumerConfig makes a [Consumer]; nil means its zero value.
 type ConsumerConfig struct {
+	// Name of the consumer, in the log, in errors and in Stats.
+	Name string
+
 	// Topics to subscribe to from the start.
 	Topics []string
 
@@ -72,11 +79,15 @@ type ConsumerConfig struct {
 	// Overflow says what gives way when the queue is full.
 	Overflow Overflow
 
-	// Resync is called after a gap (a reconnect or a lag), on the consumer's goroutine, behind the advisory and before
+	// Resync is called after a gap (a reconnect, a lag, or a subscribe that comes late), on the consumer's goroutine, behind the advisory and before
 	// the first event that follows: fetch again whatever is kept up to date by events. Its context ends when the
 	// consumer closes. An error is reported to OnError and Resync called again, with backoff between ReconnectMin and
 	// ReconnectMax; meanwhile events queue up, and what overflows adds to the gap of the next call.
 	Resync func(ctx context.Context, gap Gap) error
+
+	// ResyncFirst has Resync called once more: as soon as all topics are in effect for the first time, before the first event
+	// that is committed after that. Gap is zero then. A cache loads there, and only there.
+	ResyncFirst bool
 
 	// Codec of this consumer's events. nil: the hub's.
 	Codec Codec
@@ -111,7 +122,6 @@ const (
 	connectTimeout        = 10 * time.Second // to one address, unless the connection configuration says otherwise
 	attemptTimeout        = 5 * time.Minute  // to connect, however many addresses there are
 	publishTimeout        = 15 * time.Second // of one statement: others wait behind it
-	slowHandler           = time.Second      // a handler that takes longer is named in the log
 	errorsWaitingForUser  = 1024
 	logSilence            = time.Second // at least this long between two lines on the same cause
 	terminateWriteTimeout = time.Second
@@ -142,6 +152,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Codec == nil {
 		cfg.Codec = KeyValueCodec{}
 	}
+	if cfg.BaseContext == nil {
+		cfg.BaseContext = context.Background()
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -159,6 +172,9 @@ func (cfg ConsumerConfig) withDefaults(hub *Config) (ConsumerConfig, error) {
 	}
 	if cfg.Overflow < DropOldest || cfg.Overflow > CloseConsumer {
 		return cfg, fmt.Errorf("pghub: ConsumerConfig.Overflow %d is not known", cfg.Overflow)
+	}
+	if cfg.ResyncFirst && cfg.Resync == nil {
+		return cfg, errors.New("pghub: ConsumerConfig.ResyncFirst needs a Resync")
 	}
 	return cfg, checkTopics(cfg.Topics)
 }

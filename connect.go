@@ -11,15 +11,33 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pghub/pghub/internal/source"
 )
+
+// listener is the source of a hub that listens itself: each of its sessions is a connection to the server.
+type listener struct {
+	cfg    *Config
+	report *reporter
+}
+
+// Open connects.
+func (l *listener) Open(ctx context.Context) (source.Session, error) {
+	conn, err := connect(ctx, l.cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newSession(conn, l.cfg, l.report), nil
+}
 
 // link is a listener connection that has been checked and is ready for LISTEN.
 type link struct {
-	conn    net.Conn
-	pid     uint32 // of the server process, as the protocol says
-	server  string // address
-	version string
+	conn net.Conn
+	peer source.Peer
 }
+
+// Peer is the server.
+func (l *link) Peer() source.Peer { return l.peer }
 
 // connect opens the listener connection and makes sure that it can hear: a server that is writable, and nothing in
 // between that swallows notifications.
@@ -165,7 +183,8 @@ func hijack(ctx context.Context, conn *pgconn.PgConn) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}
-	return &link{conn: h.Conn, pid: h.PID, server: h.Conn.RemoteAddr().String(), version: h.ParameterStatuses["server_version"]}, nil
+	peer := source.Peer{Server: h.Conn.RemoteAddr().String(), PID: h.PID, Version: h.ParameterStatuses["server_version"]}
+	return &link{conn: h.Conn, peer: peer}, nil
 }
 
 // hopeless tells errors that waiting does not mend from a server that is not there, not ready, or full.
@@ -173,8 +192,14 @@ func hopeless(err error) bool {
 	var pgErr *pgconn.PgError
 	var refused *ListenError
 	switch {
-	case errors.Is(err, ErrPooler), errors.As(err, &refused):
+	case errors.Is(err, ErrPooler):
 		return true
+	case errors.As(err, &refused) && errors.As(refused.Err, &pgErr):
+		switch pgErr.Code[:min(2, len(pgErr.Code))] {
+		case "42", "22", "0A", "28": // a name or a privilege, as opposed to resources and cancellations
+			return true
+		}
+		return false
 	case errors.As(err, &pgErr):
 		switch class := pgErr.Code[:min(2, len(pgErr.Code))]; {
 		case class == "28", class == "3D", pgErr.Code == "42501": // authorization, no such database, no privilege

@@ -3,8 +3,6 @@ package pghub
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,24 +17,32 @@ type Consumer struct {
 	queue   queue
 
 	hub    *Hub
-	resync func(context.Context, Gap) error
+	name   string
 	codec  Codec
-	panics atomic.Uint64
 	cancel context.CancelFunc
 	done   chan struct{}
-	pull   chan struct{} // wakes an iterator; nil for a consumer that workers deliver to
+	loop   *loop // over Events; nil for a consumer that workers deliver to
+	panics atomic.Uint64
+
+	// resync is what brings the consumer's state up to date. owed says that it has to succeed before the next event. Both
+	// are owned by whoever has the consumer's turn.
+	resync func(context.Context, Gap) error
+	owed   *owedResync
 
 	// Owned by router.mu.
-	subs    []*subscription // sorted by topic
-	greeted bool            // has been told, or need not be told, that the hub is connected
-	closed  bool            // takes no new subscriptions
-	staged  []run           // of the burst that is being routed
+	subs      []*subscription // sorted by topic
+	unsettled int             // of these, not in effect yet
+	first     bool            // Resync is to be called when none of them is unsettled
+	greeted   bool            // has been told, or need not be told, that the hub is connected
+	closed    bool            // takes no new subscriptions
+	staged    []run           // of the burst that is being routed
 
-	retired bool      // has had its last event; owned by hub.mu
-	slowAt  time.Time // when its handler was last named as slow; owned by delivery.mu
+	attendance // see roster.go
+
+	slowAt time.Time // when its handler was last named as slow; owned by the lookout
 }
 
-// handlerContext lets Stop and Drain recognise the handler that calls them.
+// handlerContext lets Stop, Drain and ConsumerFrom recognise the handler that calls them.
 type handlerContext struct {
 	context.Context
 	c *Consumer
@@ -51,8 +57,10 @@ func (ctx *handlerContext) Value(key any) any {
 	return ctx.Context.Value(key)
 }
 
-// handlerOf is the consumer from within whose handler ctx comes, or nil.
-func handlerOf(ctx context.Context) *Consumer {
+// ConsumerFrom returns the consumer whose handler, or Resync, got ctx or an ancestor of it; nil if there is none. A handler
+// that wants to subscribe, or to close its own consumer, finds it so: the variable that [Hub.Consumer] returns into may not
+// be set yet when the first event comes.
+func ConsumerFrom(ctx context.Context) *Consumer {
 	c, _ := ctx.Value(consumerKey{}).(*Consumer)
 	return c
 }
@@ -61,12 +69,14 @@ func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 	c := &Consumer{
 		hub:     hub,
 		handler: handler,
+		name:    cfg.Name,
 		resync:  cfg.Resync,
+		first:   cfg.ResyncFirst,
 		codec:   cfg.Codec,
-		queue:   newQueue(cfg.QueueSize, cfg.Overflow),
+		queue:   newQueue(cfg.QueueSize, cfg.Overflow, &hub.brake),
 		done:    make(chan struct{}),
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(hub.cfg.BaseContext)
 	c.ctx, c.cancel = &handlerContext{ctx, c}, cancel
 	return c
 }
@@ -105,10 +115,12 @@ func (c *Consumer) Subscribe(ctx context.Context, topics ...string) error {
 	return nil
 }
 
-// Unsubscribe removes topics: none of their events that still waits in the queue is delivered afterwards. It returns
-// once the server has acknowledged UNLISTEN where this consumer was the last one, or when the connection is gone. If ctx
-// ends first the topics are removed all the same. Topics that the consumer does not have are ignored; a consumer that
-// is closed has none. The error is that of ctx.
+// Unsubscribe removes topics, together with everything of them that waits in the queue. A call of the handler that is
+// already on its way goes on: it may still be under way when Unsubscribe has returned. No other follows.
+//
+// It returns once the server has acknowledged UNLISTEN where this consumer was the last one, or when the connection is
+// gone. If ctx ends first the topics are removed all the same. Topics that the consumer does not have are ignored; a
+// consumer that is closed has none. The error is that of ctx.
 func (c *Consumer) Unsubscribe(ctx context.Context, topics ...string) error {
 	req := c.hub.router.unsubscribe(c, topics)
 	select {
@@ -121,15 +133,27 @@ func (c *Consumer) Unsubscribe(ctx context.Context, topics ...string) error {
 
 // Drain unsubscribes from all topics, has what is queued delivered, and closes the consumer: the last event is a close
 // advisory. It waits until the handler has returned from that or ctx ends, in which case draining goes on; Close then
-// cuts it short. Given the context of this consumer's own handler it does not wait. A second call waits too.
+// cuts it short. A second call waits too.
+//
+// Given the context of this consumer's own handler it does not wait. Given that of another handler, it does not wait for a
+// handler that is itself waiting in Stop or Drain: the two would wait for each other.
 func (c *Consumer) Drain(ctx context.Context) error {
 	c.hub.router.remove(c)
 	c.seal(newAdvisory(Advisory{Action: ActionClose, Final: true}), false)
-	if handlerOf(ctx) == c {
+	caller := ConsumerFrom(ctx)
+	if caller == c {
 		return nil
+	}
+	var waiting <-chan struct{} // never, unless a handler asks
+	if caller != nil && caller.hub == c.hub {
+		var leave func()
+		waiting, leave = c.hub.roster.waitFor(caller, c)
+		defer leave()
 	}
 	select {
 	case <-c.done:
+		return nil
+	case <-waiting:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("pghub: drain: %w", ctx.Err())
@@ -151,16 +175,8 @@ func (c *Consumer) Done() <-chan struct{} { return c.done }
 // Topics returns what the consumer is subscribed to, sorted, whether in effect yet or not.
 func (c *Consumer) Topics() []string { return c.hub.router.topicsOf(c) }
 
-// Stats returns the consumer's figures.
-func (c *Consumer) Stats() ConsumerStats {
-	_, delivered, waiting := c.queue.current()
-	return ConsumerStats{
-		Delivered: delivered,
-		Queued:    waiting,
-		Dropped:   c.queue.droppedSoFar(),
-		Panics:    c.panics.Load(),
-	}
-}
+// Name returns ConsumerConfig.Name.
+func (c *Consumer) Name() string { return c.name }
 
 // seal has final delivered as the last event.
 func (c *Consumer) seal(final *Event, discard bool) {
@@ -175,111 +191,12 @@ func (c *Consumer) abort(final *Event) {
 	c.cancel()
 }
 
-// turn delivers up to turnEvents events. again: more are waiting.
-func (c *Consumer) turn() (again bool) {
-	for delivered := 0; delivered < turnEvents; {
-		hand := c.queue.take()
-		if len(hand) == 0 {
-			return false
-		}
-		delivered += len(hand)
-		for len(hand) > 0 {
-			hand = c.deliver(hand)
-		}
+func (c *Consumer) topicsLocked() []string {
+	topics := make([]string, len(c.subs))
+	for i, sub := range c.subs {
+		topics[i] = sub.ch.name
 	}
-	return true
-}
-
-// deliver calls the handler with one event after another. left is what remains after an event that made it panic.
-func (c *Consumer) deliver(hand run) (left run) {
-	var ev *Event
-	place := c.queue.delivered.Load()
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		// Without a value the handler has ended its goroutine by runtime.Goexit; delivery starts another one.
-		c.panicked("handler", ev, recover())
-		c.delivered(ev, place+1)
-		left = hand
-	}()
-	for len(hand) > 0 {
-		if c.queue.recall.Load() {
-			hand = c.queue.sift(hand)
-			continue
-		}
-		ev, hand = hand[0], hand[1:]
-		c.handler(c.ctx, ev)
-		c.delivered(ev, place+1)
-		place++
-	}
-	returned = true
-	return nil
-}
-
-// delivered notes that the handler is done with an event, and does what follows from some advisories.
-func (c *Consumer) delivered(ev *Event, place uint64) {
-	c.queue.delivered.Store(place)
-	if ev.Advisory != nil {
-		c.advised(ev.Advisory)
-	}
-}
-
-func (c *Consumer) advised(a *Advisory) {
-	switch {
-	case a.Final:
-		c.cancel()
-		c.hub.retire(c)
-		close(c.done)
-	case c.resync != nil && (a.Action == ActionReconnect || a.Action == ActionLag):
-		c.resyncUntilDone(a.Gap)
-	}
-}
-
-// resyncUntilDone calls Resync until it succeeds or the consumer is closed.
-func (c *Consumer) resyncUntilDone(gap Gap) {
-	cfg := &c.hub.cfg
-	for failures := 0; c.ctx.Err() == nil; failures++ {
-		err := c.tryResync(gap)
-		if err == nil {
-			return
-		}
-		c.hub.report.trouble("resync", fmt.Errorf("pghub: resync of a consumer of %q: %w", c.Topics(), err))
-		wait := time.NewTimer(backoff(failures, cfg.ReconnectMin, cfg.ReconnectMax))
-		select {
-		case <-wait.C:
-		case <-c.ctx.Done():
-			wait.Stop()
-		}
-	}
-}
-
-func (c *Consumer) tryResync(gap Gap) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			c.panics.Add(1)
-			err = fmt.Errorf("%w: %v\n%s", ErrPanic, v, debug.Stack())
-		}
-	}()
-	return c.resync(c.ctx, gap)
-}
-
-func (c *Consumer) panicked(what string, ev *Event, value any) {
-	c.panics.Add(1)
-	if value == nil {
-		value = "runtime.Goexit was called"
-	}
-	c.hub.report.trouble("panic", fmt.Errorf("pghub: %w: %s on an event of topic %q: %v\n%s", ErrPanic, what, ev.Topic, value, debug.Stack()))
-}
-
-// backoff is the wait before the attempt after so many failures: random, so that many hubs do not come back in step.
-func backoff(failures int, lowest, highest time.Duration) time.Duration {
-	ceiling := highest
-	if lowest < highest>>failures {
-		ceiling = lowest << failures
-	}
-	return rand.N(ceiling)
+	return topics
 }
 
 // findLocked returns the place of a topic in c.subs, and the subscription if it is there.

@@ -8,59 +8,190 @@ import (
 )
 
 const (
-	maxClaim   = 8                // consumers
-	claimFrom  = 4 * maxClaim     // that are ready: with fewer, each is claimed alone
-	turnEvents = 256              // after so many events it is another consumer's turn
-	idleLooks  = 16               // so often does a worker look for work, while others run, before it ends
-	turnWatch  = time.Millisecond // a turn that outlasts two of these is stuck, while others wait
-	slowWatch  = slowHandler / 4  // how often handlers are looked at while nobody waits
-	slowAgain  = time.Minute      // a consumer whose handler is slow is named no more often
+	idleLooks = 16               // so often does a worker look for work before it ends
+	watchTick = time.Millisecond // how long consumers wait before the watch looks why
+	fewTurns  = 8                // in a tick, for each worker: with fewer, handlers are slow
 )
 
-// delivery runs the handlers of consumers that have events waiting. A few workers, as many as there are processors,
-// take one consumer at a time for a short turn. A worker whose handler blocks is replaced, so that a slow handler costs
-// the others nothing but the moment until that is noticed. With nothing to deliver there is no goroutine and no timer.
+// delivery runs the handlers of consumers that have events waiting.
 //
-// Against a goroutine with a channel for each consumer, and a goroutine started for each burst, this was measured to
-// bring one event to 10,000 consumers soonest; see the benchmarks.
+// One list holds these consumers. A shift of workers serves it, as many as there are processors: each takes the consumer
+// that has waited longest, gives it a short turn, and comes back. While somebody waits, a watch looks once a millisecond
+// how many turns there were. If there were few, handlers block, or are slow. Then the shift is over, and a new one begins
+// that is twice as large. A worker of a shift that is over leaves when its handler returns. So a thousand handlers that
+// block at once cost the others ten ticks, and nothing once they are stuck; and when they return, all together, they
+// meet at no lock. When nobody waits, the next shift becomes smaller again, by half in each tick.
+//
+// With nothing to deliver there is no goroutine and no timer. Against a goroutine with a channel for each consumer, and a
+// goroutine started for each burst, this was measured to bring one event to 10,000 consumers soonest; see the benchmarks.
 type delivery struct {
-	slow func(c *Consumer, topic string, busy time.Duration, waiting int) // is told of a slow handler
+	lookout *lookout
 
-	mu      sync.Mutex
-	ready   fifo // consumers
-	workers map[*worker]struct{}
-	stuck   int           // workers found stuck in a turn
-	idle    int           // workers that look for work
-	ticks   uint64        // of the watch
-	pace    time.Duration // of the watch; 0: it is off
-	timer   *time.Timer
+	mu       sync.Mutex
+	ready    fifo // consumers
+	shift    *shift
+	watching bool // the timer runs
+	timer    *time.Timer
 }
 
-// worker is a goroutine that delivers. Where many consumers are ready it claims several at once, since the others want
-// d.mu too; they can be taken away from it until their turn begins. Its fields are owned by delivery.mu, but for the
-// atomic ones; claim and claimed nobody but itself changes, and it reads them without.
-type worker struct {
-	claim   [maxClaim]*Consumer
-	claimed int
-	begun   atomic.Int32             // the turns of claim[:begun] have begun, or are somebody else's
-	current atomic.Pointer[Consumer] // whose turn it is
-
-	since uint64 // ticks when it was last here
-	stuck bool
-	idle  bool
-
-	seen    *Consumer // the current one when the watch last looked
-	place   uint64    // in its stream
-	placeAt time.Time // since when; zero: its handler was not at work
-	named   bool      // as slow, at this place
+// shift is the workers that serve the list at a time. Its fields are owned by delivery.mu, but for the atomic one.
+type shift struct {
+	over    atomic.Bool // its workers leave when they come back
+	size    int         // how many workers it may have
+	workers int         // it has
+	looking int         // of these, looking for work
+	turns   int         // that ended since the watch last looked
 }
 
-// nextClaimed begins the turn of a consumer that the worker has claimed. nil: there is none left.
-func (w *worker) nextClaimed() *Consumer {
-	if i := int(w.begun.Add(1)) - 1; i < w.claimed {
-		return w.claim[i]
+func newDelivery(slow func(slowCall)) *delivery {
+	return &delivery{lookout: newLookout(slow), shift: &shift{size: runtime.GOMAXPROCS(0)}}
+}
+
+// add schedules consumers whose queue asked for it.
+func (d *delivery) add(ready ...*Consumer) {
+	if len(ready) == 0 {
+		return
 	}
-	return nil
+	d.mu.Lock()
+	for _, c := range ready {
+		if c.loop != nil {
+			c.loop.wakeUp()
+			continue
+		}
+		d.ready.push(c)
+	}
+	s, hired := d.hireLocked()
+	d.mu.Unlock()
+	d.begin(s, hired)
+}
+
+// hireLocked says how many workers are to begin, now that somebody waits. Where they are not enough the watch will look.
+func (d *delivery) hireLocked() (s *shift, hired int) {
+	s = d.shift
+	waiting := d.ready.len() - s.looking
+	hired = max(0, min(s.size-s.workers, waiting))
+	s.workers += hired
+	s.looking += hired
+	if waiting > hired && !d.watching {
+		d.watchLocked()
+	}
+	return s, hired
+}
+
+func (d *delivery) begin(s *shift, hired int) {
+	for range hired {
+		go d.work(s)
+	}
+}
+
+// work is a worker's life: it gives turns to consumers until none is ready, or its shift is over.
+func (d *delivery) work(s *shift) {
+	w := d.lookout.enter()
+	defer w.leave()
+	for c := d.look(s); c != nil; {
+		again := d.turn(w, s, c)
+		c = d.next(s, c, again)
+	}
+}
+
+// turn gives a consumer its turn.
+func (d *delivery) turn(w *worker, s *shift, c *Consumer) (again bool) {
+	returned := false
+	defer func() {
+		if !returned { // the handler has called runtime.Goexit, as a failing test does: another worker goes on
+			d.mu.Lock()
+			s.workers--
+			d.mu.Unlock()
+			d.add(c)
+		}
+	}()
+	w.serves.Store(c)
+	again = c.turn()
+	w.serves.Store(nil)
+	returned = true
+	return again
+}
+
+// next ends the turn of a consumer, which may want another one, and returns the next consumer. nil: the worker leaves.
+func (d *delivery) next(s *shift, last *Consumer, again bool) *Consumer {
+	if s.over.Load() {
+		if again {
+			d.add(last)
+		}
+		return nil
+	}
+	d.mu.Lock()
+	if again {
+		d.ready.push(last)
+	}
+	s.turns++
+	s.looking++
+	c := d.takeLocked(s)
+	d.mu.Unlock()
+	if c == nil {
+		c = d.look(s)
+	}
+	return c
+}
+
+// look looks for a consumer that is ready, several times. A server sends 8 kB at a time, so that the next few events
+// follow in a moment: to look again is cheaper than to leave and have another worker begin. nil: the worker leaves.
+func (d *delivery) look(s *shift) *Consumer {
+	for looks := 1; ; looks++ {
+		d.mu.Lock()
+		c := d.takeLocked(s)
+		leaves := c == nil && (looks == idleLooks || s != d.shift)
+		if leaves {
+			s.workers--
+			s.looking--
+		}
+		d.mu.Unlock()
+		if c != nil || leaves {
+			return c
+		}
+		runtime.Gosched()
+	}
+}
+
+// takeLocked takes the consumer that has waited longest. A worker of a shift that is over gets none.
+func (d *delivery) takeLocked(s *shift) *Consumer {
+	if s != d.shift || d.ready.len() == 0 {
+		return nil
+	}
+	s.looking--
+	return d.ready.pop()
+}
+
+// watch looks whether those who wait are served, and begins a larger shift if not.
+func (d *delivery) watch() {
+	d.mu.Lock()
+	s, waiting, fewest := d.shift, d.ready.len(), runtime.GOMAXPROCS(0)
+	switch {
+	case waiting == 0:
+		s.size = max(s.size/2, fewest)
+	case s.looking > 0: // they lack a processor, and not a handler's return
+	case s.turns < fewTurns*s.workers:
+		s.over.Store(true)
+		s = &shift{size: max(min(2*s.size, waiting), fewest)}
+		d.shift = s
+	}
+	s.turns = 0
+	d.watching = false
+	if waiting > 0 || s.size > fewest {
+		d.watchLocked()
+	}
+	s, hired := d.hireLocked()
+	d.mu.Unlock()
+	d.begin(s, hired)
+}
+
+func (d *delivery) watchLocked() {
+	d.watching = true
+	if d.timer == nil {
+		d.timer = time.AfterFunc(watchTick, d.watch)
+	} else {
+		d.timer.Reset(watchTick)
+	}
 }
 
 // fifo does not touch the consumers that it holds: with thousands of them, none is in a cache.
@@ -87,228 +218,4 @@ func (f *fifo) pop() *Consumer {
 		f.items, f.head = f.items[:0], 0
 	}
 	return c
-}
-
-func newDelivery(slow func(*Consumer, string, time.Duration, int)) *delivery {
-	return &delivery{slow: slow, workers: make(map[*worker]struct{})}
-}
-
-// add schedules consumers whose queue asked for it.
-func (d *delivery) add(ready ...*Consumer) {
-	if len(ready) == 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, c := range ready {
-		d.pushLocked(c)
-	}
-	d.staffLocked()
-}
-
-func (d *delivery) pushLocked(c *Consumer) {
-	if c.pull != nil { // an iterator delivers to itself
-		select {
-		case c.pull <- struct{}{}:
-		default:
-		}
-		return
-	}
-	d.ready.push(c)
-}
-
-// staffLocked starts workers for the ready consumers, up to one a processor beyond those that are stuck. The watch sees
-// to it that the others come to their turn.
-func (d *delivery) staffLocked() {
-	free := runtime.GOMAXPROCS(0) - (len(d.workers) - d.stuck)
-	started := max(0, min(free, d.ready.len()-d.idle))
-	for range started {
-		w := &worker{since: d.ticks}
-		d.workers[w] = struct{}{}
-		go d.work(w)
-	}
-	switch {
-	case d.ready.len() > d.idle+started, d.ready.len() >= claimFrom:
-		d.watchLocked(turnWatch)
-	case d.ready.len() > 0:
-		d.watchLocked(slowWatch)
-	}
-}
-
-// work gives turns to consumers until none is ready. A server sends 8 kB at a time, so that the next few events follow in
-// a moment: to look for them again is cheaper than to end and have another worker started.
-func (d *delivery) work(w *worker) {
-	normal := false
-	defer func() {
-		if !normal { // a handler has called runtime.Goexit, as a failing test does
-			d.leave(w)
-		}
-	}()
-	again := false
-	for looks := 1; looks <= idleLooks; looks++ {
-		var c *Consumer
-		if !again {
-			c = w.nextClaimed()
-		}
-		if c == nil {
-			c = d.next(w, again, looks == idleLooks)
-		}
-		if again = false; c == nil {
-			runtime.Gosched()
-			continue
-		}
-		w.current.Store(c)
-		again = c.turn()
-		looks = 0
-	}
-	normal = true
-}
-
-// next begins the turn of the consumer that has waited longest; again: the last one wants another. nil: there is none; if
-// it was the last look then w has left.
-func (d *delivery) next(w *worker, again, last bool) *Consumer {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if again {
-		d.pushLocked(w.current.Load())
-	}
-	if w.stuck {
-		w.stuck = false
-		d.stuck--
-	}
-	if w.idle {
-		w.idle = false
-		d.idle--
-	}
-	w.since = d.ticks
-	if c := w.nextClaimed(); c != nil {
-		return c
-	}
-	if d.ready.len() == 0 {
-		for other := range d.workers {
-			d.reclaimLocked(other)
-		}
-	}
-	if d.ready.len() > 0 {
-		return d.claimLocked(w)
-	}
-	w.current.Store(nil)
-	if last {
-		delete(d.workers, w)
-	} else {
-		w.idle = true
-		d.idle++
-	}
-	return nil
-}
-
-// claimLocked gives w some of the ready consumers, of which there is one at least, and returns the first.
-func (d *delivery) claimLocked(w *worker) *Consumer {
-	w.claimed = 1
-	if n := d.ready.len(); n >= claimFrom {
-		w.claimed = min(n/(claimFrom/2), maxClaim)
-	}
-	for i := range w.claimed {
-		w.claim[i] = d.ready.pop()
-	}
-	w.begun.Store(1)
-	return w.claim[0]
-}
-
-// reclaimLocked makes consumers ready again whose turn on w has not begun.
-func (d *delivery) reclaimLocked(w *worker) {
-	if int(w.begun.Load()) >= w.claimed {
-		return
-	}
-	for i := int(w.begun.Swap(maxClaim)); i < w.claimed; i++ {
-		d.pushLocked(w.claim[i])
-	}
-}
-
-// leave takes a worker off whose goroutine ends within a turn; its consumer goes on with the next event on another one.
-func (d *delivery) leave(w *worker) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if w.stuck {
-		d.stuck--
-	}
-	delete(d.workers, w)
-	d.pushLocked(w.current.Load())
-	d.reclaimLocked(w)
-	d.staffLocked()
-}
-
-// watchLocked makes the watch look again soon enough.
-func (d *delivery) watchLocked(pace time.Duration) {
-	if d.pace != 0 && d.pace <= pace {
-		return
-	}
-	d.pace = pace
-	if d.timer == nil {
-		d.timer = time.AfterFunc(pace, d.watch)
-	} else {
-		d.timer.Reset(pace)
-	}
-}
-
-// watch replaces stuck workers while consumers wait for one, and names slow handlers.
-func (d *delivery) watch() {
-	type slow struct {
-		c       *Consumer
-		topic   string
-		busy    time.Duration
-		waiting int
-	}
-	var found []slow
-
-	d.mu.Lock()
-	d.ticks++
-	d.pace = 0
-	now := time.Now()
-	unnamed, claimed := 0, 0
-	for w := range d.workers {
-		c := w.current.Load()
-		if c == nil {
-			continue // it looks for work
-		}
-		if !w.stuck && w.since+1 < d.ticks {
-			w.stuck = true
-			d.stuck++
-			d.reclaimLocked(w)
-		}
-		claimed += max(w.claimed-int(w.begun.Load()), 0)
-		ev, place, waiting := c.queue.current()
-		if ev == nil || c != w.seen || place != w.place || w.placeAt.IsZero() {
-			w.seen, w.place, w.placeAt, w.named = c, place, now, false
-		}
-		if ev == nil {
-			w.placeAt = time.Time{}
-		}
-		busy := now.Sub(w.placeAt)
-		if ev != nil && !w.named && busy >= slowHandler {
-			w.named = true
-			if now.Sub(c.slowAt) >= slowAgain {
-				c.slowAt = now
-				found = append(found, slow{c, ev.Topic, busy, waiting})
-			}
-		}
-		if !w.named {
-			unnamed++
-		}
-	}
-	d.staffLocked()
-	switch {
-	case d.ready.len() > 0:
-	case claimed > 0:
-		d.watchLocked(turnWatch)
-	case unnamed > 0:
-		d.watchLocked(slowWatch)
-	case len(d.workers) > 0: // they may come to further events
-		d.watchLocked(slowAgain)
-	}
-	d.mu.Unlock()
-
-	for _, s := range found {
-		d.slow(s.c, s.topic, s.busy, s.waiting)
-	}
 }

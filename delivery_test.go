@@ -2,8 +2,8 @@ package pghub
 
 import (
 	"context"
+	"math/bits"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,7 +16,7 @@ import (
 
 // deliveryPut puts events into a consumer's queue and schedules it, as the router does.
 func deliveryPut(c *Consumer, runs ...run) {
-	if wake, _, _ := c.queue.put(runs...); wake {
+	if wake, _ := c.queue.put(runs...); wake {
 		c.hub.delivery.add(c)
 	}
 }
@@ -32,76 +32,92 @@ func deliveryConsumer(t *testing.T, hub *Hub, handler Handler) *Consumer {
 func deliveryIdle(d *delivery) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.workers) == 0 && d.stuck == 0 && d.ready.len() == 0 && d.pace == 0
+	d.lookout.mu.Lock()
+	defer d.lookout.mu.Unlock()
+	return d.shift.workers == 0 && d.shift.looking == 0 && d.ready.len() == 0 && !d.watching &&
+		len(d.lookout.workers) == 0 && !d.lookout.looking
 }
 
-// Handlers that block for good cost the others no more than the moment until that is noticed.
-func TestDeliveryReplacesStuckWorkers(t *testing.T) {
-	const stuck, others, events = 10, 20, 1000
-	synctest.Test(t, func(t *testing.T) {
-		hub := unitHub(t, Config{})
-		start, release := time.Now(), make(chan struct{})
-		for range stuck {
-			deliveryPut(deliveryConsumer(t, hub, func(context.Context, *Event) { <-release }), queueRun("a", 1))
-		}
-		var arrived sync.WaitGroup
-		arrived.Add(others * events)
-		for range others {
-			c := deliveryConsumer(t, hub, func(context.Context, *Event) { arrived.Done() })
-			for n := range events {
-				deliveryPut(c, queueRun("a", n))
-			}
-		}
-		arrived.Wait()
-		require.LessOrEqual(t, time.Since(start), stuck*3*turnWatch)
-		synctest.Wait()
-		require.Len(t, hub.delivery.workers, stuck)
-
-		close(release)
-		synctest.Wait()
-		require.Empty(t, hub.delivery.workers)
-	})
-}
-
-// Consumers that a worker has claimed do not wait for the one whose handler blocks, or ends the goroutine.
-func TestDeliveryReclaims(t *testing.T) {
-	const consumers = 8 * maxClaim
-	for name, test := range map[string]struct {
-		processors int
-		bad        []int // consumers
-		handler    func(release chan struct{})
-		wait       time.Duration // for all the others, at most
-	}{
-		"another worker":   {2, []int{0}, func(release chan struct{}) { <-release }, 0},
-		"the only worker":  {1, []int{0}, func(release chan struct{}) { <-release }, 3 * turnWatch},
-		"all workers":      {2, []int{0, consumers - 1}, func(release chan struct{}) { <-release }, 3 * turnWatch},
-		"the worker's end": {1, []int{0}, func(chan struct{}) { runtime.Goexit() }, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(test.processors))
+// Handlers that block for good cost the others no more than the moment until that is noticed, however many they are: the
+// workers double in every tick.
+func TestDeliveryStuckHandlers(t *testing.T) {
+	for _, stuck := range []int{1, 10, 1000, 10_000} {
+		t.Run(strconv.Itoa(stuck), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hub := unitHub(t, Config{})
-				start, release := time.Now(), make(chan struct{})
-				defer close(release)
-				var arrived sync.WaitGroup
-				arrived.Add(consumers - len(test.bad))
-				ready := make([]*Consumer, consumers)
-				for i := range ready {
-					ready[i] = deliveryConsumer(t, hub, func(context.Context, *Event) {
-						if slices.Contains(test.bad, i) {
-							test.handler(release)
-						} else {
-							arrived.Done()
-						}
+				release := make(chan struct{})
+				var blocked sync.WaitGroup
+				blocked.Add(stuck)
+				consumers := make([]*Consumer, stuck)
+				for i := range consumers {
+					consumers[i] = deliveryConsumer(t, hub, func(context.Context, *Event) {
+						blocked.Done()
+						<-release
 					})
-					ready[i].queue.put(queueRun("a", 1))
+					consumers[i].queue.put(queueRun("a", 1))
 				}
-				hub.delivery.add(ready...)
-				arrived.Wait()
-				require.LessOrEqual(t, time.Since(start), test.wait)
+				start, arrived := time.Now(), make(chan struct{})
+				quick := deliveryConsumer(t, hub, func(context.Context, *Event) { arrived <- struct{}{} })
+				quick.queue.put(queueRun("a", 1))
+				hub.delivery.add(append(consumers, quick)...)
+				<-arrived
+				ticks := time.Duration(bits.Len(uint(stuck))) // 2 + 4 + 8 + …
+				require.LessOrEqual(t, time.Since(start), ticks*watchTick, "while they begin to block")
+
+				blocked.Wait()
+				for range 5 {
+					start = time.Now()
+					deliveryPut(quick, queueRun("a", 2))
+					<-arrived
+					require.LessOrEqual(t, time.Since(start), watchTick, "while all of them are stuck")
+				}
+				time.Sleep(time.Second)
+				require.False(t, hub.delivery.watching, "nobody waits, and so nobody watches")
+				close(release)
+				time.Sleep(time.Second)
+				require.True(t, deliveryIdle(hub.delivery))
 			})
 		})
 	}
+}
+
+// Handlers that are slow, and not stuck, get more workers as well.
+func TestDeliverySlowHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const consumers = 1000
+		hub := unitHub(t, Config{})
+		var arrived sync.WaitGroup
+		arrived.Add(consumers)
+		all := make([]*Consumer, consumers)
+		for i := range all {
+			all[i] = deliveryConsumer(t, hub, func(context.Context, *Event) {
+				time.Sleep(time.Millisecond)
+				arrived.Done()
+			})
+			all[i].queue.put(queueRun("a", 1))
+		}
+		start := time.Now()
+		hub.delivery.add(all...)
+		arrived.Wait()
+		require.LessOrEqual(t, time.Since(start), 20*watchTick)
+	})
+}
+
+// A shift that had grown becomes smaller again, and a worker more or less than its size is never counted.
+func TestDeliveryShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const consumers = 100
+		hub := unitHub(t, Config{})
+		for range consumers {
+			c := deliveryConsumer(t, hub, func(context.Context, *Event) { time.Sleep(10 * time.Millisecond) })
+			deliveryPut(c, queueRun("a", 1))
+		}
+		time.Sleep(4*watchTick + watchTick/2)
+		require.Greater(t, hub.delivery.shift.size, 4*runtime.GOMAXPROCS(0))
+		time.Sleep(time.Second)
+		require.Equal(t, runtime.GOMAXPROCS(0), hub.delivery.shift.size)
+		require.True(t, deliveryIdle(hub.delivery))
+	})
 }
 
 // Whatever is pushed and popped comes in order, and the room is used again.
@@ -235,10 +251,8 @@ func TestDeliverySurvivesLastEvent(t *testing.T) {
 }
 
 type deliverySlow struct {
-	topic   string
-	busy    time.Duration
-	waiting int
-	at      time.Duration // since the test began
+	slowCall
+	at time.Duration // since the test began
 }
 
 // deliveryWatch notes who is named as slow.
@@ -246,10 +260,10 @@ func deliveryWatch(hub *Hub) func() []deliverySlow {
 	var mu sync.Mutex
 	var named []deliverySlow
 	start := time.Now()
-	hub.delivery.slow = func(_ *Consumer, topic string, busy time.Duration, waiting int) {
+	hub.delivery.lookout.tell = func(call slowCall) {
 		mu.Lock()
 		defer mu.Unlock()
-		named = append(named, deliverySlow{topic, busy, waiting, time.Since(start)})
+		named = append(named, deliverySlow{call, time.Since(start)})
 	}
 	return func() []deliverySlow {
 		mu.Lock()
@@ -290,7 +304,7 @@ func TestDeliveryNamesSlowHandlerAgain(t *testing.T) {
 		arrived.Add(60)
 		other := deliveryConsumer(t, hub, func(context.Context, *Event) {})
 		c := deliveryConsumer(t, hub, func(context.Context, *Event) {
-			deliveryPut(other, queueRun("b", 1)) // the watch looks often
+			deliveryPut(other, queueRun("b", 1)) // others are served meanwhile
 			time.Sleep(3 * time.Second)
 			arrived.Done()
 		})
@@ -328,14 +342,17 @@ func TestDeliveryNamesNoBusyHandler(t *testing.T) {
 func TestDeliveryIdles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := unitHub(t, Config{})
-		c := deliveryConsumer(t, hub, func(context.Context, *Event) { time.Sleep(turnWatch * 10) })
+		c := deliveryConsumer(t, hub, func(context.Context, *Event) { time.Sleep(watchTick * 10) })
 		for n := range 100 {
 			deliveryPut(c, queueRun("a", n))
 		}
 		time.Sleep(time.Hour)
 		require.Equal(t, uint64(100), c.Stats().Delivered)
 		require.True(t, deliveryIdle(hub.delivery))
-		require.False(t, hub.delivery.timer.Stop(), "the watch is off")
+		if watch := hub.delivery.timer; watch != nil {
+			require.False(t, watch.Stop(), "the watch is off")
+		}
+		require.False(t, hub.delivery.lookout.timer.Stop(), "the lookout is off")
 	})
 }
 

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pghub/pghub/internal/pgwire"
+	"github.com/pghub/pghub/internal/source"
 )
 
 // Event is a notification, decoded, or a supervisory event of the hub itself (then Advisory is not nil).
@@ -31,9 +31,9 @@ type Action string
 const (
 	ActionConnect    Action = "connect"    // the first connection listens
 	ActionDisconnect Action = "disconnect" // the connection is lost; events may be missed from here on
-	ActionReconnect  Action = "reconnect"  // a connection listens again; what is committed from here on arrives
+	ActionReconnect  Action = "reconnect"  // a connection listens again; what is committed from here on arrives, but for topics that Advisory.Err names
 	ActionStop       Action = "stop"       // the hub has stopped; the last event
-	ActionSubscribe  Action = "subscribe"  // the subscription to Advisory.Topic is in effect
+	ActionSubscribe  Action = "subscribe"  // the subscription to Advisory.Topic is in effect; with a Gap: again, after the server had refused it
 	ActionClose      Action = "close"      // the consumer is closed; the last event
 	ActionLag        Action = "lag"        // Advisory.Dropped events are missing here: the queue was full
 )
@@ -44,8 +44,8 @@ type Advisory struct {
 	Topic   string // of subscribe
 	Final   bool   // no further event follows: stop and close
 	Err     error  // why: the lost connection of disconnect, ErrSlowConsumer of a close by overflow, …
-	Gap     Gap    // of reconnect and lag: what may have been missed
-	Dropped uint64 // of lag: exactly how many events
+	Gap     Gap    // of reconnect, lag, and a subscribe that comes late: what may have been missed
+	Dropped uint64 // of lag, and of a close by overflow: exactly how many events
 }
 
 // Gap is a stretch of a consumer's stream in which events may be, or are, missing.
@@ -57,9 +57,12 @@ type Gap struct {
 }
 
 // Decode decodes the event's value into v as [json.Unmarshal] does, but for numbers that go into an interface: they
-// arrive as [json.Number], so that no digit of an int64 is lost. An event without a value decodes as JSON null does.
-// The error is a *[DecodeError].
+// arrive as [json.Number], so that no digit of an int64 is lost. An event without a value decodes as JSON null does. A
+// supervisory event is an error: look at Advisory first. The error is a *[DecodeError].
 func (e *Event) Decode(v any) error {
+	if e.Advisory != nil {
+		return &DecodeError{Topic: e.Topic, Payload: e.Value, Err: errAdvisory}
+	}
 	value := e.Value
 	if value == nil {
 		value = json.RawMessage("null")
@@ -78,7 +81,10 @@ func (e *Event) Decode(v any) error {
 	return nil
 }
 
-var errTrailingText = errors.New("text behind the JSON value")
+var (
+	errTrailingText = errors.New("text behind the JSON value")
+	errAdvisory     = errors.New("a supervisory event, and not one of a topic")
+)
 
 // Decode returns the event's value as a T; see [Event.Decode].
 func Decode[T any](e *Event) (T, error) {
@@ -137,6 +143,22 @@ func newAdvisory(a Advisory) *Event {
 	return &Event{Value: b, Advisory: &a}
 }
 
+// newResyncMark makes what stands in a queue where Resync is to be called, with nothing for the handler to see.
+func newResyncMark() *Event { return &Event{Advisory: &Advisory{}} }
+
+func (e *Event) isResyncMark() bool { return e.Advisory != nil && e.Advisory.Action == "" }
+
+// wantsResync reports that events may be missing where the advisory stands, or that nothing has been read yet.
+func (a *Advisory) wantsResync() bool {
+	switch a.Action {
+	case ActionReconnect, ActionLag, "":
+		return true
+	case ActionSubscribe:
+		return !a.Gap.Since.IsZero()
+	}
+	return false
+}
+
 func newLag(dropped uint64) *Event {
 	return newAdvisory(Advisory{Action: ActionLag, Dropped: dropped, Err: ErrSlowConsumer, Gap: Gap{Dropped: dropped}})
 }
@@ -150,7 +172,7 @@ const (
 // newEvents makes events of notifications that arrived together, with a copy of what the reader's buffer holds. Key comes
 // empty, with capacity for a codec to use. Events that arrive in numbers share allocations, which spares the garbage
 // collector most of its work: see the benchmarks.
-func newEvents(topic string, burst []pgwire.Notification) run {
+func newEvents(topic string, burst []source.Message) run {
 	if len(burst) == 1 {
 		return newLoneEvent(topic, &burst[0])
 	}
@@ -178,7 +200,7 @@ func newEvents(topic string, burst []pgwire.Notification) run {
 }
 
 // newLoneEvent makes an event together with room for its keys and for the run of it: two allocations, with the payload.
-func newLoneEvent(topic string, n *pgwire.Notification) run {
+func newLoneEvent(topic string, n *source.Message) run {
 	s := &struct {
 		Event
 		keys [4]int64

@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pghub/pghub/internal/source"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pghub/pghub/internal/pgwire"
 )
 
 func TestDecode(t *testing.T) {
@@ -170,7 +169,7 @@ func TestEventMarshalJSONRefuses(t *testing.T) {
 
 // Events that arrive together share allocations, and nothing else: not their keys, not their text.
 func TestEventsTogetherAreIndependent(t *testing.T) {
-	var burst []pgwire.Notification
+	var burst []source.Message
 	for i := range 3*eventsTogether + 1 {
 		value := strings.Repeat("x", i*i) // some fill a chunk of text alone
 		burst = append(burst, codecNotification("t", fmt.Sprintf(`e%d,2,3:"%s"`, i, value)))
@@ -191,7 +190,7 @@ func TestEventsTogetherAreIndependent(t *testing.T) {
 
 // What a consumer keeps of an event is not overwritten by the next one.
 func TestEventsAreIndependent(t *testing.T) {
-	n := []pgwire.Notification{codecNotification("t", `e1,2:"a" `)}
+	n := []source.Message{codecNotification("t", `e1,2:"a" `)}
 	first := newEvents("t", n)[0]
 	require.NoError(t, KeyValueCodec{}.Decode(first))
 	copy(n[0].Payload, `e3,4:"b" `)

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pghub/pghub/internal/pgwire"
+	"github.com/pghub/pghub/internal/source"
 )
 
 // unitHub returns a hub that connects to nothing: tests of its parts drive its router themselves. Its consumers are
@@ -39,8 +39,9 @@ func unitConsumer(t *testing.T, hub *Hub, cfg ConsumerConfig) *Consumer {
 	full, err := cfg.withDefaults(&hub.cfg)
 	require.NoError(t, err)
 	c := newConsumer(hub, nil, full)
-	c.pull = make(chan struct{}, 1)
-	require.NoError(t, hub.enroll(c))
+	c.loop = &loop{wake: make(chan struct{}, 1)}
+	require.NoError(t, hub.roster.enter(c))
+	require.NoError(t, hub.router.add(c))
 	return c
 }
 
@@ -53,9 +54,9 @@ func unitTake(c *Consumer) (words []string) {
 }
 
 func unitTakeEvents(c *Consumer) (events []*Event) {
-	for hand := c.queue.take(); len(hand) > 0; hand = c.queue.take() {
-		events = append(events, hand...)
-		c.queue.delivered.Add(uint64(len(hand)))
+	for ev := c.queue.next(); ev != nil; ev = c.queue.next() {
+		events = append(events, ev)
+		c.queue.done()
 	}
 	return events
 }
@@ -79,11 +80,11 @@ func eventWord(ev *Event) string {
 type unitServer struct {
 	router    *router
 	wake      chan struct{}
-	listening map[string]bool // what it has acknowledged
-	refuses   map[string]bool // names that it refuses
-	asked     [][]change      // statements under way
-	said      []string        // all of them, as text
-	announced int             // sessions that came to listen
+	listening map[string]bool   // what it has acknowledged
+	refuses   map[string]bool   // names that it refuses
+	asked     [][]source.Change // statements under way
+	said      []string          // all of them, as text
+	announced int               // sessions that came to listen
 	startErr  error
 }
 
@@ -94,17 +95,17 @@ func newUnitServer(hub *Hub) *unitServer {
 // attach begins a session.
 func (s *unitServer) attach() {
 	s.wake, s.listening, s.asked = make(chan struct{}, 1), make(map[string]bool), nil
-	s.router.attach(s.wake)
+	s.router.Attach(s.wake)
 }
 
 // ask does what a session does when it is free to write: one statement for all changes, but for names that were refused
 // together with others, and an empty one where the router waits for nothing but an answer.
 func (s *unitServer) ask() bool {
-	changes, probe := s.router.changes()
-	var together []change
+	changes, probe := s.router.Changes()
+	var together []source.Change
 	for _, c := range changes {
-		if c.ch.alone {
-			s.asked = append(s.asked, []change{c})
+		if c.Alone {
+			s.asked = append(s.asked, []source.Change{c})
 		} else {
 			together = append(together, c)
 		}
@@ -125,16 +126,16 @@ func (s *unitServer) answer() {
 	for _, st := range asked {
 		var cause error
 		for _, c := range st {
-			if c.listen && s.refuses[c.ch.name] {
-				cause = fmt.Errorf("no %s", c.ch.name)
+			if c.Listen && s.refuses[c.Topic] {
+				cause = fmt.Errorf("no %s", c.Topic)
 			}
 		}
 		if cause == nil {
 			for _, c := range st {
-				if c.listen {
-					s.listening[c.ch.name] = true
+				if c.Listen {
+					s.listening[c.Topic] = true
 				} else {
-					delete(s.listening, c.ch.name)
+					delete(s.listening, c.Topic)
 				}
 			}
 		}
@@ -161,7 +162,7 @@ func (s *unitServer) settle() {
 
 // notify sends a burst of notifications, given as `topic payload`, as far as the server listens to them.
 func (s *unitServer) notify(words ...string) {
-	var burst []pgwire.Notification
+	var burst []source.Message
 	for _, w := range words {
 		topic, payload, _ := strings.Cut(w, " ")
 		if s.listening[topic] {
@@ -243,13 +244,13 @@ func liveHub(t *testing.T, pool *pgxpool.Pool, cfg Config) (*Hub, *eventStream) 
 	return hub, newEventStream()
 }
 
-func codecNotification(topic, payload string) pgwire.Notification {
-	return pgwire.Notification{Channel: []byte(topic), Payload: []byte(payload), PID: 7}
+func codecNotification(topic, payload string) source.Message {
+	return source.Message{Topic: []byte(topic), Payload: []byte(payload), PID: 7}
 }
 
 // codecArrival is an event as a codec gets it.
 func codecArrival(topic, payload string) *Event {
-	return newEvents(topic, []pgwire.Notification{codecNotification(topic, payload)})[0]
+	return newEvents(topic, []source.Message{codecNotification(topic, payload)})[0]
 }
 
 func validUTF8(texts ...string) bool {

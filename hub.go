@@ -15,6 +15,7 @@ import (
 type Hub struct {
 	cfg        Config
 	report     *reporter
+	brake      brake
 	delivery   *delivery
 	router     *router
 	supervisor *supervisor
@@ -23,13 +24,11 @@ type Hub struct {
 	cut    context.Context // ends when the hub is cut off
 	cutOff context.CancelFunc
 
-	mu         sync.Mutex
-	life       life
-	unfinished int                    // consumers that have not had their last event, but for those in excused
-	excused    map[*Consumer]struct{} // whose handler is inside Stop
-	quiet      chan struct{}          // closed when stopping and unfinished is 0
-	stopped    chan struct{}          // closed when everything has ended
-	retired    ConsumerStats          // sums over consumers that are gone
+	roster  *roster
+	stopped chan struct{} // closed when everything has ended
+
+	mu   sync.Mutex
+	life life
 }
 
 // life is where a hub stands in its life.
@@ -48,17 +47,12 @@ func New(cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hub{
-		cfg:     cfg,
-		excused: make(map[*Consumer]struct{}),
-		quiet:   make(chan struct{}),
-		stopped: make(chan struct{}),
-	}
+	h := &Hub{cfg: cfg, roster: newRoster(), stopped: make(chan struct{})}
 	h.cut, h.cutOff = context.WithCancel(context.Background())
 	h.report = newReporter(&h.cfg)
 	h.delivery = newDelivery(h.nameSlow)
-	h.router = newRouter(h.report, h.delivery)
-	h.supervisor = newSupervisor(&h.cfg, h.router, h.report)
+	h.router = newRouter(h.report, h.delivery, &h.brake)
+	h.supervisor = newSupervisor(&h.cfg, &listener{&h.cfg, h.report}, h.router, h.report)
 	if cfg.Pool != nil {
 		h.publisher = newPublisher(h.cut, sendThrough(cfg.Pool))
 	}
@@ -152,13 +146,14 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 // goroutine until it returns, and gets its stop advisory then.
 //
 // Further calls wait in the same way; once the hub has stopped they return nil at once. Before Start, Stop ends the hub
-// too. Given a handler's own context, Stop does not wait for that handler.
+// too. Given a handler's own context, or called by the body of a loop over Events, Stop does not wait for that handler
+// or loop, and not for other handlers that are themselves waiting in Stop or Drain.
 func (h *Hub) Stop(ctx context.Context) error {
 	h.beginStop(nil)
 	ended := h.stopped
-	if c := handlerOf(ctx); c != nil && c.hub == h {
-		h.excuse(c)
-		ended = h.quiet
+	for _, c := range h.calling(ctx) {
+		defer h.roster.waitForAll(c)()
+		ended = h.roster.quiet
 	}
 	select {
 	case <-ended:
@@ -183,9 +178,7 @@ func (h *Hub) beginStop(cause error) {
 	}
 	started := h.life == lifeRunning
 	h.life = lifeStopping
-	if h.unfinished == 0 {
-		close(h.quiet)
-	}
+	h.roster.end()
 	go h.shutDown(started, cause)
 }
 
@@ -228,48 +221,24 @@ func (h *Hub) isStopping() bool {
 	return h.life >= lifeStopping
 }
 
-// enroll counts a new consumer in.
-func (h *Hub) enroll(c *Consumer) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.life >= lifeStopping {
-		return ErrStopped
+// calling returns the consumers whose handler, or loop, calls with ctx.
+func (h *Hub) calling(ctx context.Context) []*Consumer {
+	if c := ConsumerFrom(ctx); c != nil && c.hub == h {
+		return []*Consumer{c}
 	}
-	h.unfinished++
-	h.router.add(c)
-	return nil
+	return h.roster.loopsHere()
 }
 
 // retire counts a consumer out that has had its last event.
 func (h *Hub) retire(c *Consumer) {
+	c.cancel()
 	h.router.forget(c)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.retired.add(c.Stats())
-	c.retired = true
-	if _, before := h.excused[c]; before {
-		delete(h.excused, c)
-		return
-	}
-	h.oneLessLocked()
+	close(c.done)
+	h.roster.leave(c)
 }
 
-// excuse lets calls of Stop from within handlers not wait for c, whose handler is itself inside such a call.
-func (h *Hub) excuse(c *Consumer) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, before := h.excused[c]; !before && !c.retired {
-		h.excused[c] = struct{}{}
-		h.oneLessLocked()
-	}
-}
-
-func (h *Hub) oneLessLocked() {
-	h.unfinished--
-	if h.unfinished == 0 && h.life >= lifeStopping {
-		close(h.quiet)
-	}
-}
+// Done is closed when the hub has stopped: every handler has had its last event, and nothing of the hub runs any more.
+func (h *Hub) Done() <-chan struct{} { return h.stopped }
 
 // Name returns Config.Name.
 func (h *Hub) Name() string { return h.cfg.Name }
@@ -301,7 +270,7 @@ func (h *Hub) Consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 	return h.consumer(ctx, handler, cfg, nil)
 }
 
-func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, pull chan struct{}) (*Consumer, error) {
+func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, l *loop) (*Consumer, error) {
 	if cfg == nil {
 		cfg = &ConsumerConfig{}
 	}
@@ -310,14 +279,19 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 		return nil, err
 	}
 	c := newConsumer(h, handler, full)
-	c.pull = pull
-	if err := h.enroll(c); err != nil {
+	c.loop = l
+	if err := h.roster.enter(c); err != nil {
+		return nil, fmt.Errorf("pghub: consumer: %w", err)
+	}
+	if err := h.router.add(c); err != nil {
+		h.retire(c)
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
 	}
 	if err := c.Subscribe(ctx, full.Topics...); err != nil {
-		_ = c.Close() // never fails
-		if pull != nil {
-			c.advised(&Advisory{Final: true}) // no loop takes the last event
+		if l == nil {
+			_ = c.Close() // never fails
+		} else {
+			c.leaveLoop()
 		}
 		return nil, err
 	}
@@ -325,6 +299,6 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 }
 
 // nameSlow logs that a handler has been busy with one event for long.
-func (h *Hub) nameSlow(_ *Consumer, topic string, busy time.Duration, waiting int) {
-	h.report.log(slog.LevelWarn, "slow", "pghub: a handler is slow", "topic", topic, "busy", busy, "queued", waiting)
+func (h *Hub) nameSlow(call slowCall) {
+	h.report.log(slog.LevelWarn, "slow", "pghub: a handler is slow", "consumer", call.c.describe(), "topic", call.topic, "busy", call.busy, "queued", call.waiting)
 }

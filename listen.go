@@ -5,11 +5,13 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/pghub/pghub/internal/source"
 )
 
-// listenState is the part of the router that keeps the server's set of channels in step with what is wanted. It compares
-// states rather than following calls: however Subscribe and Unsubscribe interleave, a channel that is marked as changed
-// is looked at when the session is free to write, and is asked for, or left, or is right as it is. All owned by router.mu.
+// listenState is the part of the router that keeps a session's topics in step with what is wanted. It compares states
+// rather than following calls: however Subscribe and Unsubscribe interleave, a channel that is marked as changed is looked
+// at when the session is free to write, and is asked for, or left, or is right as it is. All owned by router.mu.
 type listenState struct {
 	wake      chan<- struct{} // the session's: there are changes. nil: no session
 	dirty     []*channel      // may differ from what the server listens to
@@ -19,42 +21,7 @@ type listenState struct {
 	startErr  error           // why a topic recorded before Start is refused
 }
 
-// change is a LISTEN, or an UNLISTEN, that the server is to be asked for.
-type change struct {
-	ch     *channel
-	listen bool
-}
-
-// request is a Subscribe or Unsubscribe call that waits. left and err are owned by router.mu; once done is closed err
-// may be read.
-type request struct {
-	left int // what it still waits for, and 1 while it is being made
-	err  error
-	subs []*subscription // that a Subscribe call asks for
-	done chan struct{}
-}
-
 var errUnsubscribed = errors.New("unsubscribed meanwhile")
-
-func newRequest() *request { return &request{left: 1, done: make(chan struct{})} }
-
-// settle ends one of the things that a request waits for, or all of them if err is not nil.
-func (req *request) settle(err error) {
-	switch {
-	case req.left == 0:
-	case err != nil:
-		req.fail(err)
-	default:
-		if req.left--; req.left == 0 {
-			close(req.done)
-		}
-	}
-}
-
-func (req *request) fail(err error) {
-	req.left, req.err = 0, err
-	close(req.done)
-}
 
 // changedLocked notes that a channel may have to be listened to, or left. Between sessions there is nothing to note: one
 // begins with all that is wanted then.
@@ -75,21 +42,14 @@ func (r *router) changedLocked(ch *channel) {
 	}
 }
 
-// start has calls of Subscribe wait for the server from now on.
-func (r *router) start() {
+// Attach begins a session: everything wanted has to be listened to, the busiest channels first, since the server looks
+// through its list for every notification.
+func (r *router) Attach(wake chan<- struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.phase = phaseAway
-}
-
-// attach begins a session: everything wanted has to be listened to, the busiest channels first, since the server looks
-// through its list for every notification. wake is sent to when there are changes.
-func (r *router) attach(wake chan<- struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wake = wake
+	r.wake, r.startErr = wake, nil
 	for _, ch := range r.channels {
-		ch.refused, ch.alone = nil, false
+		ch.refusal, ch.alone = nil, false
 		ch.owed = true
 		r.owed++
 		r.changedLocked(ch)
@@ -97,22 +57,23 @@ func (r *router) attach(wake chan<- struct{}) {
 	slices.SortFunc(r.dirty, func(a, b *channel) int { return cmp.Compare(b.received, a.received) })
 }
 
-// changes returns what to ask the server for. It must have answered all that it was asked before. unannounced: the session
-// listens to everything wanted as it is, and any answer will do to announce it.
-func (r *router) changes() (changes []change, unannounced bool) {
+// Changes returns what to ask the server for. unannounced: the session listens to everything wanted as it is, and any
+// answer will do to announce it.
+func (r *router) Changes() (changes []source.Change, unannounced bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, ch := range r.dirty {
 		ch.dirty = false
 		switch wanted := ch.wanted(); {
-		case wanted && !ch.listening:
-			changes = append(changes, change{ch, true})
-		case !wanted && ch.listening:
-			ch.leaving = true
-			changes = append(changes, change{ch, false})
+		case wanted && ch.state != channelListening:
+			ch.state = channelAsking
+		case !wanted && ch.state == channelListening:
+			ch.state = channelLeaving
 		default:
 			r.settledLocked(ch)
+			continue
 		}
+		changes = append(changes, source.Change{Topic: ch.name, Listen: ch.state == channelAsking, Alone: ch.alone})
 	}
 	r.dirty = r.dirty[:0]
 	return changes, len(changes) == 0 && r.owed == 0 && r.phase == phaseAway
@@ -128,78 +89,98 @@ func (r *router) settledLocked(ch *channel) {
 		req.settle(nil)
 	}
 	ch.gone = nil
-	if !ch.wanted() && !ch.listening && r.channels[ch.name] == ch {
+	if !ch.wanted() && ch.state != channelListening && r.channels[ch.name] == ch {
 		delete(r.channels, ch.name)
 	}
 }
 
-// acknowledge takes the server's answer to a statement: cause is nil if all its changes are in effect now, and otherwise
-// none of them is. announced: the session listens to everything since this moment. err: a topic that was recorded before
-// Start is refused, there is no start.
-func (r *router) acknowledge(changes []change, cause error) (announced bool, err error) {
+// Acknowledge takes the server's answer to changes. fatal: a topic that was recorded before Start is refused, there is no
+// start.
+func (r *router) Acknowledge(changes []source.Change, refused error) (fatal error) {
+	announced, fatal := r.acknowledge(changes, refused)
+	if announced {
+		r.listening()
+	}
+	return fatal
+}
+
+func (r *router) acknowledge(changes []source.Change, refused error) (announced bool, fatal error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, c := range changes {
-		ch := c.ch
-		ch.leaving = false
+	for _, change := range changes {
+		ch := r.channels[change.Topic]
 		switch {
-		case cause == nil:
-			ch.listening = c.listen
-			r.acknowledgedLocked(ch)
-		case len(changes) > 1:
-			ch.alone = true
-			r.changedLocked(ch)
+		case refused == nil && change.Listen:
+			r.listenedLocked(ch)
+		case refused == nil:
+			r.leftLocked(ch)
 		default:
-			r.refusedLocked(ch, cause)
-		}
-		if cause != nil && ch.listening && r.phase == phaseListening {
-			r.activatePendingLocked(ch) // of those who came while it was to be left
+			r.refusedLocked(ch, change.Listen, len(changes) == 1, refused)
 		}
 	}
 	return r.announceLocked(), r.startErr
 }
 
-func (r *router) acknowledgedLocked(ch *channel) {
-	ch.alone = false
-	if ch.wanted() != ch.listening { // somebody came, or all went, meanwhile
+// listenedLocked: the server listens to a channel from here on.
+func (r *router) listenedLocked(ch *channel) {
+	ch.state, ch.alone = channelListening, false
+	if !ch.wanted() { // all went meanwhile
 		r.changedLocked(ch)
 	}
 	r.settledLocked(ch)
-	if r.phase != phaseListening || !ch.listening {
+	if r.phase != phaseListening {
 		return // the subscriptions are put into effect when the session is announced
 	}
-	if ch.refused != nil {
-		ch.refused = nil
+	if ch.refusal != nil {
+		// It was refused when the connection came back. What was committed until now is missing.
+		gap := Gap{Since: r.gap.Since, Until: time.Now(), Err: ch.refusal}
+		ch.refusal = nil
 		for _, g := range ch.groups {
 			for _, m := range g.members {
-				r.adviseLocked(m.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name}))
+				r.adviseLocked(m.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name, Err: gap.Err, Gap: gap}))
 			}
 		}
 	}
 	r.activatePendingLocked(ch)
 }
 
-func (r *router) activatePendingLocked(ch *channel) {
-	for _, g := range ch.groups {
-		for _, m := range g.members {
-			m.sub.settle(nil)
-		}
+// leftLocked: the server no longer listens to a channel.
+func (r *router) leftLocked(ch *channel) {
+	ch.state, ch.alone = channelIdle, false
+	if ch.wanted() { // somebody came meanwhile
+		r.changedLocked(ch)
 	}
-	pending := ch.pending
-	ch.pending = nil
-	for _, sub := range pending {
-		r.activateLocked(sub)
+	r.settledLocked(ch)
+}
+
+// refusedLocked: the server will not listen to a channel, or not leave it. If others were refused with it, it may not be
+// the one at fault, and is asked for alone. Otherwise calls of Subscribe are told and undone; subscriptions that were in
+// effect before the connection was lost stay, and are tried again.
+func (r *router) refusedLocked(ch *channel, listen, alone bool, cause error) {
+	if ch.state = channelIdle; !listen {
+		ch.state = channelListening
+	}
+	switch {
+	case !alone:
+		ch.alone = true
+		r.changedLocked(ch)
+	case listen:
+		ch.state = channelRefused
+		r.failedLocked(ch, &ListenError{Topic: ch.name, Err: cause})
+	default:
+		r.report.trouble("refused", &ListenError{Topic: ch.name, Err: cause})
+		r.settledLocked(ch)
+	}
+	if ch.state == channelListening && r.phase == phaseListening {
+		r.activatePendingLocked(ch) // of those who came while it was to be left
 	}
 }
 
-// refusedLocked takes note that the server will not listen to a channel. Subscribe calls are told and undone;
-// subscriptions that were in effect before the connection was lost stay, and are tried again.
-func (r *router) refusedLocked(ch *channel, cause error) {
-	err := &ListenError{Topic: ch.name, Err: cause}
-	if ch.refused == nil {
+func (r *router) failedLocked(ch *channel, err *ListenError) {
+	if ch.refusal == nil {
 		r.report.trouble("refused", err)
 	}
-	ch.refused = err
+	ch.refusal = err
 	var failed []*request
 	for _, sub := range ch.pending {
 		if sub.recorded && !r.connected && r.startErr == nil {
@@ -220,12 +201,25 @@ func (r *router) refusedLocked(ch *channel, cause error) {
 	r.settledLocked(ch)
 }
 
-// retryRefused asks again for the channels that the server refused.
-func (r *router) retryRefused() {
+func (r *router) activatePendingLocked(ch *channel) {
+	for _, g := range ch.groups {
+		for _, m := range g.members {
+			m.sub.settle(nil)
+		}
+	}
+	pending := ch.pending
+	ch.pending = nil
+	for _, sub := range pending {
+		r.activateLocked(sub)
+	}
+}
+
+// Retry asks again for what the server refused.
+func (r *router) Retry() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, ch := range r.channels {
-		if ch.refused != nil {
+		if ch.state == channelRefused || ch.state == channelListening && !ch.wanted() {
 			r.changedLocked(ch)
 		}
 	}
@@ -237,24 +231,12 @@ func (r *router) announceLocked() bool {
 		return false
 	}
 	r.phase = phaseListening
-	gap := r.gap
-	gap.Until = time.Now()
-	connect := newAdvisory(Advisory{Action: ActionConnect})
-	reconnect := newAdvisory(Advisory{Action: ActionReconnect, Gap: gap})
-	for c := range r.consumers {
-		switch {
-		case !r.connected:
-			r.adviseLocked(c, connect)
-		case c.greeted:
-			r.adviseLocked(c, reconnect)
-		}
-		c.greeted = true
-	}
+	r.greetLocked()
 	r.connected = true
 
 	var pending []*subscription
 	for _, ch := range r.channels {
-		if ch.listening && !ch.leaving {
+		if ch.state == channelListening {
 			pending = append(pending, ch.pending...)
 			ch.pending = nil
 			r.activatePendingLocked(ch)
@@ -267,6 +249,42 @@ func (r *router) announceLocked() bool {
 	return true
 }
 
+// greetLocked queues connect, or reconnect for those who know of the loss.
+func (r *router) greetLocked() {
+	gap := r.gap
+	gap.Until = time.Now()
+	connect := newAdvisory(Advisory{Action: ActionConnect})
+	reconnect := newAdvisory(Advisory{Action: ActionReconnect, Gap: gap})
+	missing := r.missingLocked()
+	for c := range r.consumers {
+		switch {
+		case !r.connected:
+			r.adviseLocked(c, connect)
+		case c.greeted && missing[c] != nil:
+			r.adviseLocked(c, newAdvisory(Advisory{Action: ActionReconnect, Gap: gap, Err: missing[c]}))
+		case c.greeted:
+			r.adviseLocked(c, reconnect)
+		}
+		c.greeted = true
+	}
+}
+
+// missingLocked returns why some consumers do not have all of their topics back.
+func (r *router) missingLocked() map[*Consumer]error {
+	missing := make(map[*Consumer]error)
+	for _, ch := range r.channels {
+		if ch.state != channelRefused {
+			continue
+		}
+		for _, g := range ch.groups {
+			for _, m := range g.members {
+				missing[m.c] = errors.Join(missing[m.c], ch.refusal)
+			}
+		}
+	}
+	return missing
+}
+
 // detach ends a session. Where it had been announced, everybody is told of the loss.
 func (r *router) detach(lastAlive time.Time, cause error) {
 	r.mu.Lock()
@@ -274,7 +292,7 @@ func (r *router) detach(lastAlive time.Time, cause error) {
 	r.wake = nil
 	r.dirty, r.owed = r.dirty[:0], 0
 	for _, ch := range r.channels {
-		ch.listening, ch.leaving, ch.dirty, ch.owed = false, false, false, false
+		ch.state, ch.dirty, ch.owed = channelIdle, false, false
 		r.settledLocked(ch)
 	}
 	if r.phase != phaseListening {
@@ -288,26 +306,4 @@ func (r *router) detach(lastAlive time.Time, cause error) {
 			r.adviseLocked(c, lost)
 		}
 	}
-}
-
-// stop ends the router: nothing is routed any more, calls that wait get ErrStopped. It returns who is left.
-func (r *router) stop() []*Consumer {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.phase = phaseStopped
-	r.wake = nil
-	left := make([]*Consumer, 0, len(r.consumers))
-	for c := range r.consumers {
-		left = append(left, c)
-		for _, sub := range c.subs {
-			sub.settle(ErrStopped)
-		}
-	}
-	for _, ch := range r.channels {
-		for _, req := range ch.gone {
-			req.settle(nil)
-		}
-		ch.gone = nil
-	}
-	return left
 }

@@ -1,7 +1,7 @@
 package pghub
 
 import (
-	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -9,57 +9,158 @@ import (
 // queue is what waits for one consumer, in the order of the stream.
 //
 // It holds runs: slices of events of one topic that arrived together, which all consumers of the topic share and nobody
-// changes. So a burst costs a consumer one slice, however long it is. An advisory is a run of its own, and so is a lag,
-// which stands exactly where events are missing; neither is ever dropped.
+// changes. So a burst costs a consumer one slice, however long it is. An advisory is a run of its own. So is a lag, which
+// stands exactly where events are missing. Neither is ever dropped.
+//
+// Whoever has the consumer's turn takes the events out: a worker, or a loop over Events. It calls next for each event and
+// done after it. Two turns never overlap: a queue that asks to be scheduled does not ask again until next has returned nil.
 type queue struct {
 	// What a lone event touches stands together: with 10,000 consumers, each cache line counts.
 	mu        sync.Mutex
-	scheduled bool   // a worker has the consumer, or will have it
-	sealed    bool   // takes nothing further: final is set
-	finished  bool   // final has been taken
-	lagging   bool   // events were dropped since the queue was empty
-	voidAll   bool   // all that was in hand is void
-	lead      []run  // advisories that go before the ring: events that stood between them were dropped
-	ring      ring   // all else
+	scheduled bool // somebody has the turn, or is going to have it
+	sealed    bool // takes nothing further: final is set
+	finished  bool // final has been handed out
+	lagging   bool // events were dropped since the queue was empty
+	pressing  bool // the brake, since somebody last came for events
+	ring      ring
 	events    int    // in the ring, without advisories
-	hand      run    // what the worker has fetched and not yet finished
-	handBase  uint64 // delivered when hand[0] was the next
+	lead      []run  // advisories that go before the ring: events that stood between them were dropped
+	handTopic string // of the events in hand
+	handEnd   uint64 // delivered, once all that is in hand is
 
-	// recall tells the worker, between two events, that some of those in its hand are void.
+	// The hand is what was taken out with one lock. It is owned by whoever has the turn.
+	hand run
+	at   int // in hand: the next event
+
+	// recall says that what is left in hand is void.
 	recall atomic.Bool
-	// delivered counts events and advisories that the handler has returned from; stored by the consumer's worker only.
+	// delivered counts events and advisories that the handler has returned from. Whoever has the turn stores it.
 	delivered atomic.Uint64
 
-	crowded    int           // events; somebody waits for relief when there are more
-	relief     chan struct{} // closed when somebody comes for more
-	limit      int           // of events
-	batch      int           // how many of them a worker may have in hand
-	overflow   Overflow
-	dropped    uint64
-	final      *Event              // comes when nothing else is left
-	voidTopics map[string]struct{} // unsubscribed while something was in hand
+	crowded  int // events; the brake is pressed when there are more
+	brake    *brake
+	limit    int // of events
+	batch    int // how many of them may be in hand
+	overflow Overflow
+	dropped  uint64
+	final    *Event // comes when nothing else is left
 }
 
 const (
-	maxBatch = 256 // events in hand; it is then another consumer's turn
+	maxBatch = 256 // events in hand
 	crowd    = 512 // events; a queue that holds no more is never crowded
 )
 
-func newQueue(limit int, overflow Overflow) queue {
+func newQueue(limit int, overflow Overflow, b *brake) queue {
 	// Having several in hand saves locks, but they no longer give way to newer ones: a short queue does without.
-	return queue{limit: limit, batch: min(max(limit/64, 1), maxBatch), overflow: overflow, crowded: crowdedAt(limit)}
+	return queue{limit: limit, batch: min(max(limit/64, 1), maxBatch), overflow: overflow, crowded: crowdedAt(limit), brake: b}
 }
 
 func crowdedAt(limit int) int { return max(limit/2, crowd) }
 
+// next returns the next event, or nil: none is waiting, and the turn is over.
+func (q *queue) next() *Event {
+	if q.at == len(q.hand) || q.recall.Load() {
+		q.fetch()
+		if len(q.hand) == 0 {
+			return nil
+		}
+	}
+	ev := q.hand[q.at]
+	q.at++
+	return ev
+}
+
+// done says that the handler has returned from the event that next gave last.
+func (q *queue) done() { q.delivered.Store(q.delivered.Load() + 1) }
+
+// fetch fills the hand. If nothing is waiting it stays empty, and the queue asks to be scheduled when something comes.
+func (q *queue) fetch() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.recall.Load() {
+		q.recall.Store(false)
+		if q.overflowedLocked() {
+			q.dropped += uint64(len(q.hand) - q.at)
+		}
+	}
+	if q.pressing {
+		q.pressing = false
+		q.brake.release()
+	}
+	q.hand, q.at = q.takeLocked(), 0
+	if len(q.lead)+q.ring.n == 0 {
+		q.lagging = false
+		q.ring.giveBack()
+	}
+	if q.events <= q.limit/4 {
+		q.crowded = crowdedAt(q.limit)
+	}
+	q.scheduled = len(q.hand) > 0
+	q.handEnd = q.delivered.Load() + uint64(len(q.hand))
+	if q.scheduled {
+		q.handTopic = q.hand[0].Topic
+	}
+}
+
+// takeLocked takes out what goes into the hand.
+func (q *queue) takeLocked() run {
+	switch {
+	case len(q.lead)+q.ring.n > 0:
+		return q.firstLocked()
+	case q.sealed && !q.finished:
+		q.finished = true
+		if q.overflowedLocked() {
+			closed := *q.final.Advisory
+			closed.Dropped = q.dropped
+			return run{newAdvisory(closed)}
+		}
+		return run{q.final}
+	}
+	return nil
+}
+
+// overflowedLocked reports that the queue is sealed because it was full.
+func (q *queue) overflowedLocked() bool { return q.sealed && q.final.Advisory.Err == ErrSlowConsumer }
+
+// firstLocked takes the first run off, or as much of it as may be in hand.
+func (q *queue) firstLocked() (first run) {
+	if len(q.lead) > 0 {
+		first = q.lead[0]
+		if q.lead = q.lead[1:]; len(q.lead) == 0 {
+			q.lead = nil
+		}
+	} else if front := q.ring.at(0); len(*front) > q.batch {
+		first, *front = (*front)[:q.batch], (*front)[q.batch:]
+	} else {
+		first = *front
+		q.ring.pop()
+	}
+	switch {
+	case first.isLag():
+		return run{newLag(first[0].Advisory.Dropped)}
+	case !first.isAdvisory():
+		q.events -= len(first)
+	}
+	return first
+}
+
+// abandon empties the queue for good. It is called by whoever has the turn, and ends that.
+func (q *queue) abandon() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sealed, q.finished, q.scheduled = true, true, false
+	q.lead, q.ring, q.events = nil, ring{}, 0
+	q.hand, q.at, q.handEnd = nil, 0, q.delivered.Load()
+}
+
 // put appends runs of events; where the queue is full, at the price that the overflow policy names. wake: the consumer
-// has to be scheduled. overflowed: events were dropped, for the first time since the queue was empty. relief, if not nil:
-// the queue has become half full, or another eighth fuller; it is closed as soon as somebody comes for more.
-func (q *queue) put(runs ...run) (wake, overflowed bool, relief <-chan struct{}) {
+// has to be scheduled. overflowed: events were dropped, for the first time since the queue was empty.
+func (q *queue) put(runs ...run) (wake, overflowed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.sealed {
-		return false, false, nil
+		return false, false
 	}
 	arriving := 0
 	for _, r := range runs {
@@ -70,12 +171,10 @@ func (q *queue) put(runs ...run) (wake, overflowed bool, relief <-chan struct{})
 		q.appendLocked(runs, arriving)
 		if q.events > q.crowded {
 			q.crowded += q.limit / 8
-			if q.relief == nil {
-				q.relief = make(chan struct{})
-			}
-			relief = q.relief
+			q.pressing = true
+			q.brake.press()
 		}
-		return q.scheduleLocked(), false, relief
+		return q.scheduleLocked(), false
 	}
 
 	q.dropped += uint64(over)
@@ -92,10 +191,11 @@ func (q *queue) put(runs ...run) (wake, overflowed bool, relief <-chan struct{})
 	case DropNewest:
 		q.appendLocked(runs, arriving-over)
 		q.lagLocked(over)
-	case CloseConsumer:
-		q.sealLocked(newAdvisory(Advisory{Action: ActionClose, Final: true, Err: ErrSlowConsumer, Dropped: uint64(over)}), true)
+	case CloseConsumer: // what is queued is lost too, and so is what arrives
+		q.dropped += uint64(q.events + arriving - over)
+		q.sealLocked(newAdvisory(Advisory{Action: ActionClose, Final: true, Err: ErrSlowConsumer}), true)
 	}
-	return q.scheduleLocked(), overflowed, nil
+	return q.scheduleLocked(), overflowed
 }
 
 // advise appends an advisory.
@@ -124,136 +224,53 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 	}
 	if discard && !q.finished {
 		q.lead, q.ring, q.events = nil, ring{}, 0
-		q.voidAll = true
 		q.recall.Store(true)
 	}
 }
 
-// revoke removes what waits of unsubscribed topics.
+// revoke removes what waits of unsubscribed topics: events, and the news that the subscription is in effect.
 func (q *queue) revoke(topics ...string) {
-	gone := make(map[string]struct{}, len(topics))
-	for _, t := range topics {
-		gone[t] = struct{}{}
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	gone := make(map[string]bool, len(topics))
+	for _, t := range topics {
+		gone[t] = true
+	}
+	void := func(r run) bool {
+		if r.isAdvisory() {
+			return r[0].Advisory.Action == ActionSubscribe && gone[r[0].Advisory.Topic]
+		}
+		return gone[r[0].Topic]
+	}
+	q.lead = slices.DeleteFunc(q.lead, void)
 	kept := 0
 	for i := range q.ring.n {
 		r := *q.ring.at(i)
-		if _, void := gone[r[0].Topic]; void { // an advisory has none
-			q.events -= len(r)
+		if void(r) {
+			if !r.isAdvisory() {
+				q.events -= len(r)
+			}
 			continue
 		}
 		*q.ring.at(kept) = r
 		kept++
 	}
 	q.ring.truncate(kept)
-	if len(q.hand) > 0 {
-		if q.voidTopics == nil {
-			q.voidTopics = gone
-		} else {
-			maps.Copy(q.voidTopics, gone)
-		}
+	if q.handEnd > q.delivered.Load() && gone[q.handTopic] {
 		q.recall.Store(true)
 	}
 }
 
-// take returns what the worker is to deliver next. It is empty when nothing is left; the consumer is then no longer
-// scheduled.
-func (q *queue) take() run {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.relief != nil {
-		close(q.relief)
-		q.relief = nil
-	}
-	var hand run
-	if done := int(q.delivered.Load() - q.handBase); done < len(q.hand) {
-		hand = q.siftLocked(q.hand[done:]) // the worker that fetched these ended within a turn
-	}
-	switch {
-	case len(hand) > 0:
-	case len(q.lead)+q.ring.n > 0:
-		hand = q.nextLocked()
-	case q.sealed && !q.finished:
-		hand = run{q.final}
-		q.finished = true
-	}
-	if len(q.lead)+q.ring.n == 0 {
-		q.lagging = false
-		q.ring.giveBack()
-	}
-	if q.events <= q.limit/4 {
-		q.crowded = crowdedAt(q.limit)
-	}
-	q.scheduled = len(hand) > 0
-	q.holdLocked(hand)
-	return hand
-}
-
-// nextLocked takes the first run off, or as much of it as may be in hand.
-func (q *queue) nextLocked() (next run) {
-	if len(q.lead) > 0 {
-		next = q.lead[0]
-		if q.lead = q.lead[1:]; len(q.lead) == 0 {
-			q.lead = nil
-		}
-	} else if front := q.ring.at(0); len(*front) > q.batch {
-		next, *front = (*front)[:q.batch], (*front)[q.batch:]
-	} else {
-		next = *front
-		q.ring.pop()
-	}
-	switch {
-	case next.isLag():
-		return run{newLag(next[0].Advisory.Dropped)}
-	case !next.isAdvisory():
-		q.events -= len(next)
-	}
-	return next
-}
-
-// sift removes what has become void from what is left in the worker's hand.
-func (q *queue) sift(hand run) run {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	hand = q.siftLocked(hand)
-	q.holdLocked(hand)
-	return hand
-}
-
-func (q *queue) siftLocked(hand run) run {
-	var kept run // the run itself is not ours to change
-	for _, ev := range hand {
-		if ev == q.final || !q.voidAll && !q.voidLocked(ev) {
-			kept = append(kept, ev)
-		}
-	}
-	return kept
-}
-
-func (q *queue) voidLocked(ev *Event) bool {
-	_, void := q.voidTopics[ev.Topic]
-	return void
-}
-
-// holdLocked notes what is in the worker's hand; all of it is valid now.
-func (q *queue) holdLocked(hand run) {
-	q.hand, q.handBase = hand, q.delivered.Load()
-	q.voidTopics, q.voidAll = nil, false
-	q.recall.Store(false)
-}
-
-// current is the event that the handler has, if any, its place in the stream, and how many events wait.
-func (q *queue) current() (ev *Event, place uint64, waiting int) {
+// current is the topic of the event that the handler has, if it has one, the event's place in the stream, and how many
+// events wait behind it.
+func (q *queue) current() (topic string, busy bool, place uint64, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	place = q.delivered.Load()
-	if i := place - q.handBase; i < uint64(len(q.hand)) {
-		ev = q.hand[i]
-		waiting = len(q.hand) - int(i) - 1
+	if inHand := int(q.handEnd - place); inHand > 0 {
+		return q.handTopic, true, place, inHand - 1 + q.events
 	}
-	return ev, place, waiting + q.events
+	return "", false, place, q.events
 }
 
 func (q *queue) droppedSoFar() uint64 {

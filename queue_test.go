@@ -19,11 +19,9 @@ func queueRun(topic string, numbers ...int) run {
 
 // queueTake takes everything, as a worker does, and returns it as words.
 func queueTake(q *queue) (words []string) {
-	for hand := q.take(); len(hand) > 0; hand = q.take() {
-		for _, ev := range hand {
-			words = append(words, eventWord(ev))
-			q.delivered.Add(1)
-		}
+	for ev := q.next(); ev != nil; ev = q.next() {
+		words = append(words, eventWord(ev))
+		q.done()
 	}
 	return words
 }
@@ -94,8 +92,8 @@ func TestQueueOverflow(t *testing.T) {
 		"newest, in two places": {
 			DropNewest, func(q *queue) {
 				q.put(queueRun("a", 1, 2, 3, 4))
-				q.take() // one of them
-				q.delivered.Add(1)
+				q.next()
+				q.done()
 				q.put(queueRun("a", 5, 6))
 			},
 			[]string{"a 2", "a 3", "lag 1", "a 5", "lag 1"},
@@ -119,11 +117,11 @@ func TestQueueOverflow(t *testing.T) {
 				q.advise(queueAdvisory(ActionDisconnect))
 			},
 			[]string{"close"},
-			1,
+			4,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := newQueue(3, c.overflow)
+			q := newQueue(3, c.overflow, &brake{})
 			c.fill(&q)
 			require.Equal(t, c.want, queueTake(&q))
 			require.Equal(t, c.dropped, q.droppedSoFar())
@@ -132,49 +130,64 @@ func TestQueueOverflow(t *testing.T) {
 }
 
 func TestQueueCloseNamesTheCause(t *testing.T) {
-	q := newQueue(1, CloseConsumer)
-	wake, overflowed, _ := q.put(queueRun("a", 1, 2, 3))
+	q := newQueue(1, CloseConsumer, &brake{})
+	wake, overflowed := q.put(queueRun("a", 1, 2, 3))
 	require.True(t, wake)
 	require.True(t, overflowed)
-	last := q.take()[0].Advisory
+	last := q.next().Advisory
 	require.ErrorIs(t, last.Err, ErrSlowConsumer)
-	require.Equal(t, uint64(2), last.Dropped)
+	require.Equal(t, uint64(3), last.Dropped)
 	require.True(t, last.Final)
+}
+
+// What a consumer loses by being closed is counted to the last event: what was queued, what came, what was in hand.
+func TestQueueCloseCountsAll(t *testing.T) {
+	q := newQueue(640, CloseConsumer, &brake{})
+	q.put(queueRun("a", make([]int, 10)...))
+	require.NotNil(t, q.next(), "it has ten in hand, and is at the first")
+	q.put(queueRun("a", make([]int, 640)...))
+	q.put(queueRun("a", 1, 2))
+	q.done()
+	last := q.next()
+	require.Equal(t, ActionClose, last.Advisory.Action)
+	require.Equal(t, uint64(9+640+2), last.Advisory.Dropped)
+	require.Equal(t, uint64(9+640+2), q.droppedSoFar())
+	require.JSONEq(t, `{"action":"close","final":true}`, string(last.Value))
 }
 
 // A consumer is scheduled once, for as long as something waits for it.
 func TestQueueWakes(t *testing.T) {
-	q := newQueue(8, DropOldest)
-	wake, _, _ := q.put(queueRun("a", 1))
+	q := newQueue(8, DropOldest, &brake{})
+	wake, _ := q.put(queueRun("a", 1))
 	require.True(t, wake)
-	wake, _, _ = q.put(queueRun("a", 2))
+	wake, _ = q.put(queueRun("a", 2))
 	require.False(t, wake, "it is scheduled already")
 	require.False(t, q.advise(queueAdvisory(ActionDisconnect)))
 
-	require.Len(t, q.take(), 1)
+	require.Equal(t, "a 1", eventWord(q.next()))
 	require.False(t, q.advise(queueAdvisory(ActionReconnect)), "a worker has it")
-	q.delivered.Add(1)
+	q.done()
 	require.Equal(t, []string{"a 2", "disconnect", "reconnect"}, queueTake(&q))
 	require.True(t, q.advise(queueAdvisory(ActionDisconnect)), "the worker has left")
 
 	require.False(t, q.seal(queueAdvisory(ActionStop), false))
 	require.Equal(t, []string{"disconnect", "stop"}, queueTake(&q))
-	wake, _, _ = q.put(queueRun("a", 3))
+	wake, _ = q.put(queueRun("a", 3))
 	require.False(t, wake)
 	require.False(t, q.advise(queueAdvisory(ActionConnect)))
 	require.False(t, q.seal(queueAdvisory(ActionClose), true), "it has had its last event")
-	require.Empty(t, q.take())
+	require.Nil(t, q.next())
 }
 
 // A full queue is reported once, and again only after the consumer has caught up.
 func TestQueueReportsOverflowOnce(t *testing.T) {
-	q := newQueue(2, DropOldest)
+	q := newQueue(2, DropOldest, &brake{})
 	for _, want := range []bool{false, true, false} {
-		_, overflowed, _ := q.put(queueRun("a", 1, 2))
+		_, overflowed := q.put(queueRun("a", 1, 2))
 		require.Equal(t, want, overflowed)
 	}
 	queueTake(&q)
-	_, overflowed, _ := q.put(queueRun("a", 1, 2, 3))
+	_, overflowed := q.put(queueRun("a", 1, 2, 3))
 	require.True(t, overflowed)
 }
 
@@ -190,7 +203,7 @@ func TestQueueSeal(t *testing.T) {
 		"nothing comes after it": {func(q *queue) { q.seal(queueAdvisory(ActionStop), false); q.put(queueRun("a", 3)) }, []string{"a 1", "a 2", "stop"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := newQueue(8, DropOldest)
+			q := newQueue(8, DropOldest, &brake{})
 			q.put(queueRun("a", 1, 2))
 			c.seal(&q)
 			require.Equal(t, c.want, queueTake(&q))
@@ -200,33 +213,31 @@ func TestQueueSeal(t *testing.T) {
 
 // Unsubscribed events are delivered neither from the queue nor out of the worker's hand.
 func TestQueueRevoke(t *testing.T) {
-	q := newQueue(640, DropOldest)
+	q := newQueue(640, DropOldest, &brake{})
 	q.put(queueRun("a", 1, 2, 3))
-	hand := q.take()
-	require.Len(t, hand, 3, "the worker has all of them in hand")
-	q.delivered.Add(1) // and has delivered one
+	require.Equal(t, "a 1", eventWord(q.next()))
+	require.Len(t, q.hand, 3, "the worker has all of them in hand")
+	q.done()
 	q.put(queueRun("b", 4), queueRun("a", 5), queueRun("b", 6))
 	q.advise(newAdvisory(Advisory{Action: ActionSubscribe, Topic: "a"}))
+	q.advise(newAdvisory(Advisory{Action: ActionSubscribe, Topic: "b"}))
 	q.revoke("a")
-
-	require.True(t, q.recall.Load())
-	require.Empty(t, q.sift(hand[1:]))
-	require.False(t, q.recall.Load())
 	q.put(queueRun("a", 7)) // subscribed again meanwhile
-	require.Equal(t, []string{"b 4", "b 6", "subscribe a", "a 7"}, queueTake(&q))
+	require.Equal(t, []string{"b 4", "b 6", "subscribe b", "a 7"}, queueTake(&q))
 }
 
 // Runs are shared with other consumers: what one queue drops, cuts or revokes, the others still have.
 func TestQueueSharesRuns(t *testing.T) {
 	shared := queueRun("a", 1, 2, 3, 4, 5)
-	small, large := newQueue(2, DropOldest), newQueue(640, DropOldest)
-	revoked, newest := newQueue(640, DropOldest), newQueue(3, DropNewest)
+	small, large := newQueue(2, DropOldest, &brake{}), newQueue(640, DropOldest, &brake{})
+	revoked, newest := newQueue(640, DropOldest, &brake{}), newQueue(3, DropNewest, &brake{})
 	for _, q := range []*queue{&small, &large, &revoked, &newest} {
 		q.put(shared)
 	}
-	hand := revoked.take()
+	require.Equal(t, "a 1", eventWord(revoked.next()))
 	revoked.revoke("a")
-	require.Empty(t, revoked.sift(hand))
+	revoked.done()
+	require.Nil(t, revoked.next())
 	small.put(queueRun("a", 6))
 	require.Equal(t, []string{"lag 4", "a 5", "a 6"}, queueTake(&small))
 	require.Equal(t, []string{"a 1", "a 2", "a 3", "lag 2"}, queueTake(&newest))
@@ -234,43 +245,49 @@ func TestQueueSharesRuns(t *testing.T) {
 	require.Equal(t, queueRun("a", 1, 2, 3, 4, 5), shared)
 }
 
-// What a worker had in hand when its goroutine ended goes to the next one.
-func TestQueueWorkerEnds(t *testing.T) {
-	q := newQueue(640, DropOldest)
-	q.put(queueRun("a", 1, 2, 3), queueRun("b", 4))
-	require.Len(t, q.take(), 3)
-	q.delivered.Add(1)
-	require.Equal(t, []string{"a 2", "a 3", "b 4"}, queueTake(&q))
-
-	q.put(queueRun("a", 1, 2, 3), queueRun("b", 4))
-	q.take()
-	q.delivered.Add(1)
-	q.revoke("a")
-	require.Equal(t, []string{"b 4"}, queueTake(&q))
+func TestQueueCurrent(t *testing.T) {
+	q := newQueue(640, DropOldest, &brake{})
+	is := func(topic string, busy bool, place uint64, waiting int) {
+		t.Helper()
+		gotTopic, gotBusy, gotPlace, gotWaiting := q.current()
+		require.Equal(t, []any{topic, busy, place, waiting}, []any{gotTopic, gotBusy, gotPlace, gotWaiting})
+	}
+	q.put(queueRun("a", 1, 2), queueRun("b", 3))
+	is("", false, 0, 3)
+	q.next()
+	is("a", true, 0, 2)
+	q.done()
+	q.next()
+	is("a", true, 1, 1)
+	q.done()
+	q.next()
+	is("b", true, 2, 0)
+	q.done()
+	is("", false, 3, 0)
+	require.Nil(t, q.next())
+	is("", false, 3, 0)
 }
 
-func TestQueueCurrent(t *testing.T) {
-	q := newQueue(640, DropOldest)
+// A loop that is left takes nothing more, and nothing is counted as waiting for it.
+func TestQueueAbandon(t *testing.T) {
+	q := newQueue(640, DropOldest, &brake{})
 	q.put(queueRun("a", 1, 2), queueRun("b", 3))
-	ev, place, waiting := q.current()
-	require.Nil(t, ev)
-	require.Zero(t, place)
-	require.Equal(t, 3, waiting)
-	hand := q.take()
-	ev, place, waiting = q.current()
-	require.Equal(t, hand[0], ev)
-	require.Zero(t, place)
-	require.Equal(t, 2, waiting)
-	q.delivered.Add(1)
-	ev, place, waiting = q.current()
-	require.Equal(t, hand[1], ev)
+	q.next()
+	q.done()
+	q.seal(queueAdvisory(ActionClose), true)
+	q.abandon()
+	_, busy, place, waiting := q.current()
+	require.False(t, busy)
 	require.Equal(t, uint64(1), place)
-	require.Equal(t, 1, waiting)
+	require.Zero(t, waiting)
+	wake, _ := q.put(queueRun("a", 4))
+	require.False(t, wake)
+	require.Nil(t, q.next())
 }
 
 // An idle consumer keeps no room for the bursts that it once had.
 func TestQueueGivesRoomBack(t *testing.T) {
-	q := newQueue(16384, DropOldest)
+	q := newQueue(16384, DropOldest, &brake{})
 	for i := range 1000 {
 		q.put(queueRun("a", i))
 	}
@@ -282,7 +299,7 @@ func TestQueueGivesRoomBack(t *testing.T) {
 // However much is dropped, a queue holds no more than its limit and one lag in each place.
 func TestQueueIsBounded(t *testing.T) {
 	for _, overflow := range []Overflow{DropOldest, DropNewest} {
-		q := newQueue(4, overflow)
+		q := newQueue(4, overflow, &brake{})
 		for n := range 10_000 {
 			if n%2500 == 0 {
 				q.advise(queueAdvisory(ActionDisconnect))
@@ -299,7 +316,7 @@ func TestQueueConcurrently(t *testing.T) {
 	for name, overflow := range map[string]Overflow{"DropOldest": DropOldest, "DropNewest": DropNewest} {
 		t.Run(name, func(t *testing.T) {
 			const sent = 50_000
-			q := newQueue(50, overflow)
+			q := newQueue(50, overflow, &brake{})
 			wakes := make(chan struct{}, 1)
 			wake := func(yes bool) {
 				if yes {
@@ -314,7 +331,7 @@ func TestQueueConcurrently(t *testing.T) {
 						numbers = append(numbers, n)
 						n++
 					}
-					yes, _, _ := q.put(queueRun("a", numbers...))
+					yes, _ := q.put(queueRun("a", numbers...))
 					wake(yes)
 				}
 				wake(q.seal(queueAdvisory(ActionStop), false))
@@ -323,21 +340,19 @@ func TestQueueConcurrently(t *testing.T) {
 			next, seen, dropped := 0, 0, 0
 			for finished := false; !finished; {
 				<-wakes
-				for hand := q.take(); len(hand) > 0; hand = q.take() {
-					for _, ev := range hand {
-						switch a := ev.Advisory; {
-						case a == nil:
-							require.Equal(t, strconv.Itoa(next), string(ev.Payload))
-							next++
-							seen++
-						case a.Action == ActionLag:
-							next += int(a.Dropped)
-							dropped += int(a.Dropped)
-						default:
-							finished = true
-						}
-						q.delivered.Add(1)
+				for ev := q.next(); ev != nil; ev = q.next() {
+					switch a := ev.Advisory; {
+					case a == nil:
+						require.Equal(t, strconv.Itoa(next), string(ev.Payload))
+						next++
+						seen++
+					case a.Action == ActionLag:
+						next += int(a.Dropped)
+						dropped += int(a.Dropped)
+					default:
+						finished = true
 					}
+					q.done()
 				}
 			}
 			require.Equal(t, sent, seen+dropped)

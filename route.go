@@ -4,34 +4,36 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/pghub/pghub/internal/pgwire"
+	"github.com/pghub/pghub/internal/source"
 )
 
-// route brings a burst of notifications to the queues of those who want them, in order, with one lock a consumer. It is
-// called by one goroutine at a time. more: another call follows at once, and may wake the consumers. relief, if not nil, is
-// that of a queue; see there.
-func (r *router) route(burst []pgwire.Notification, more bool) (relief <-chan struct{}) {
+// Burst brings messages to the queues of those who want them, in order, with one lock a consumer. One goroutine calls it
+// at a time. more: another call follows at once, and may wake the consumers. It may pause, see brake.
+func (r *router) Burst(burst []source.Message, more bool) {
+	r.route(burst, more)
+	r.brake.pause()
+}
+
+func (r *router) route(burst []source.Message, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.relief = nil
 	if r.phase == phaseListening { // else within an announced gap
 		r.putBurstLocked(burst)
 	}
-	if !more || r.relief != nil {
+	if !more || r.brake.pressed() {
 		r.wakeLocked()
 	}
-	return r.relief
 }
 
-func (r *router) putBurstLocked(burst []pgwire.Notification) {
+func (r *router) putBurstLocked(burst []source.Message) {
 	r.received += uint64(len(burst))
 	whole := len(burst)
 	for len(burst) > 0 {
 		n := 1
-		for n < len(burst) && bytes.Equal(burst[n].Channel, burst[0].Channel) {
+		for n < len(burst) && bytes.Equal(burst[n].Topic, burst[0].Topic) {
 			n++
 		}
-		if ch := r.channels[string(burst[0].Channel)]; ch != nil && len(ch.groups) > 0 {
+		if ch := r.channels[string(burst[0].Topic)]; ch != nil && len(ch.groups) > 0 {
 			ch.received += uint64(n)
 			alone := n == whole && len(ch.groups) == 1
 			for _, g := range ch.groups {
@@ -50,7 +52,7 @@ func (r *router) putBurstLocked(burst []pgwire.Notification) {
 }
 
 // decodeLocked makes events of notifications on one topic. What cannot be decoded is reported and left out.
-func (r *router) decodeLocked(topic string, codec Codec, burst []pgwire.Notification) run {
+func (r *router) decodeLocked(topic string, codec Codec, burst []source.Message) run {
 	events := newEvents(topic, burst)
 	ours, isOurs := codec.(KeyValueCodec) // which never panics
 	kept := 0
@@ -74,14 +76,17 @@ func (r *router) decodeLocked(topic string, codec Codec, burst []pgwire.Notifica
 	return events[:kept]
 }
 
-// decodeSafely takes a codec's panic as an error.
+// decodeSafely takes a codec's panic as an error. A codec that calls runtime.Goexit ends the session: see supervisor.
 func decodeSafely(codec Codec, ev *Event) (err error) {
+	returned := false
 	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("%w: codec: %v", ErrPanic, v)
+		if v := recover(); !returned && v != nil {
+			err = fmt.Errorf("codec: %w", panicError(v))
 		}
 	}()
-	return codec.Decode(ev)
+	err = codec.Decode(ev)
+	returned = true
+	return err
 }
 
 // stageLocked keeps a run for a group's consumers until the whole burst is decoded.
@@ -130,7 +135,7 @@ func (r *router) flushLocked() {
 
 func (r *router) putLocked(c *Consumer, runs ...run) {
 	const together = 64 // consumers: while these are delivered to, the others are brought theirs
-	wake, overflowed, relief := c.queue.put(runs...)
+	wake, overflowed := c.queue.put(runs...)
 	if wake {
 		if r.ready = append(r.ready, c); len(r.ready) == together {
 			r.wakeLocked()
@@ -138,9 +143,6 @@ func (r *router) putLocked(c *Consumer, runs ...run) {
 	}
 	if overflowed {
 		r.overflowLocked(c)
-	}
-	if relief != nil {
-		r.relief = relief
 	}
 }
 
@@ -152,12 +154,7 @@ func (r *router) wakeLocked() {
 
 // overflowLocked reports a full queue; where that closes the consumer, the queue has sealed itself.
 func (r *router) overflowLocked(c *Consumer) {
-	const shown = 3
-	var topics []string
-	for _, sub := range c.subs[:min(len(c.subs), shown)] {
-		topics = append(topics, sub.ch.name)
-	}
-	err := fmt.Errorf("pghub: %w: the queue of a consumer of %d topics (%q …) holds %d events and is full", ErrSlowConsumer, len(c.subs), topics, c.queue.limit)
+	err := fmt.Errorf("pghub: %w: the queue of %s holds %d events and is full", ErrSlowConsumer, c.describeLocked(), c.queue.limit)
 	if c.queue.overflow == CloseConsumer {
 		err = fmt.Errorf("%w: the consumer is closed", err)
 		c.cancel()

@@ -1,35 +1,38 @@
 package pghub
 
 import (
-	"reflect"
 	"slices"
 	"sync"
+
+	"github.com/pghub/pghub/internal/source"
 )
 
-// router knows who wants which topics. It does no I/O: whatever brings notifications hands them to route, and a session
-// learns from the methods in listen.go what to LISTEN to.
-//
-// A topic is a channel of PostgreSQL by the same name; only this type and session know of channels.
+// router knows who wants which topics. It is the sink of every source: a session hands it what arrives (see route.go), and
+// learns from it what to listen to (see listen.go). It does no I/O.
 type router struct {
-	report   *reporter
-	delivery *delivery
+	report    *reporter
+	delivery  *delivery
+	brake     *brake
+	listening func() // called by Acknowledge when a session has come to listen to everything
 
 	mu        sync.Mutex
 	phase     phase
 	consumers map[*Consumer]struct{}
 	channels  map[string]*channel
 	lastSeq   uint64
+	retired   ConsumerStats // sums over consumers that are gone
 
 	listenState // see listen.go
 
 	received, unwanted, undecodable uint64
 
 	// Scratch space of route.
-	staged []*Consumer     // with runs of the burst
-	ready  []*Consumer     // woken by it
-	spare  [][]run         // buffers for Consumer.staged
-	relief <-chan struct{} // of a queue that has become crowded
+	staged []*Consumer // with runs of the burst
+	ready  []*Consumer // woken by it
+	spare  [][]run     // buffers for Consumer.staged
 }
+
+var _ source.Sink = (*router)(nil)
 
 // phase of the router.
 type phase int
@@ -41,71 +44,67 @@ const (
 	phaseStopped
 )
 
-// channel is what the router knows of one channel. Its fields are owned by router.mu.
-type channel struct {
-	name     string
-	groups   []*group        // who receives its events, by codec
-	pending  []*subscription // in effect as soon as LISTEN is acknowledged
-	received uint64
-
-	listening bool       // acknowledged by the server in the present session
-	leaving   bool       // UNLISTEN is under way
-	dirty     bool       // is in router.dirty
-	owed      bool       // counts in router.owed
-	alone     bool       // was refused together with others: ask for it by itself
-	refused   error      // what the server said to LISTEN
-	gone      []*request // of Unsubscribe calls
-}
-
-// group is those subscriptions of a channel that share a codec: their events are decoded once.
-type group struct {
-	codec   Codec
-	members []member
-}
-
-// member is a subscription, with its consumer at hand.
-type member struct {
-	c   *Consumer
-	sub *subscription
-}
-
-// subscription is one consumer's interest in one topic. Its fields are owned by router.mu.
-type subscription struct {
-	c     *Consumer
-	ch    *channel
-	seq   uint64     // tells which subscription is older
-	group *group     // nil until it is in effect
-	index int        // in group.members
-	waits []*request // of Subscribe calls
-	ended bool       // unsubscribed
-
-	asking   int  // calls of Subscribe, but for those that failed
-	recorded bool // by one of them before Start
-}
-
-func newRouter(report *reporter, delivery *delivery) *router {
+func newRouter(report *reporter, delivery *delivery, b *brake) *router {
 	return &router{
 		report:    report,
 		delivery:  delivery,
+		brake:     b,
+		listening: func() {},
 		consumers: make(map[*Consumer]struct{}),
 		channels:  make(map[string]*channel),
 	}
 }
 
-// add registers a consumer.
-func (r *router) add(c *Consumer) {
+// start has calls of Subscribe wait for the server from now on.
+func (r *router) start() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.consumers[c] = struct{}{}
-	c.greeted = r.phase == phaseListening
+	r.phase = phaseAway
 }
 
-// forget drops a consumer that has had its last event.
+// stop ends the router: nothing is routed any more, calls that wait get ErrStopped. It returns who is left.
+func (r *router) stop() []*Consumer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.phase = phaseStopped
+	r.wake = nil
+	left := make([]*Consumer, 0, len(r.consumers))
+	for c := range r.consumers {
+		left = append(left, c)
+		for _, sub := range c.subs {
+			sub.settle(ErrStopped)
+		}
+	}
+	for _, ch := range r.channels {
+		for _, req := range ch.gone {
+			req.settle(nil)
+		}
+		ch.gone = nil
+	}
+	return left
+}
+
+// add registers a consumer.
+func (r *router) add(c *Consumer) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.phase == phaseStopped {
+		return ErrStopped
+	}
+	r.consumers[c] = struct{}{}
+	c.greeted = r.phase == phaseListening
+	return nil
+}
+
+// forget drops a consumer that has had its last event, but not its figures.
 func (r *router) forget(c *Consumer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.removeAllLocked(c)
-	delete(r.consumers, c)
+	if _, known := r.consumers[c]; known {
+		delete(r.consumers, c)
+		r.retired.add(c.figures())
+	}
 }
 
 // subscribe adds topics to a consumer. The request ends when all of them are in effect.
@@ -123,19 +122,29 @@ func (r *router) subscribe(c *Consumer, topics []string) (*request, error) {
 	for _, topic := range distinct(topics) {
 		_, sub := c.findLocked(topic)
 		if sub == nil {
-			sub = r.subscribeLocked(c, topic)
+			sub = r.newSubscriptionLocked(c, topic)
 			added = append(added, sub)
 		}
 		req.subs = append(req.subs, sub)
 		sub.asking++
-		inEffect := sub.group != nil && sub.ch.listening && r.phase == phaseListening
+		sub.recorded = sub.recorded || r.phase == phaseIdle
+	}
+	c.insertLocked(added)
+	for _, sub := range added {
+		if ch := sub.ch; r.phase == phaseListening && ch.state == channelListening {
+			r.activateLocked(sub)
+		} else {
+			ch.pending = append(ch.pending, sub)
+			r.changedLocked(ch)
+		}
+	}
+	for _, sub := range req.subs {
+		inEffect := r.phase == phaseListening && sub.group != nil && (sub.ch.state == channelListening || sub.ch.state == channelLeaving)
 		if !inEffect && r.phase != phaseIdle {
 			sub.waits = append(sub.waits, req)
 			req.left++
 		}
-		sub.recorded = sub.recorded || r.phase == phaseIdle
 	}
-	c.insertLocked(added)
 	req.settle(nil)
 	return req, nil
 }
@@ -156,58 +165,38 @@ func distinct(topics []string) []string {
 	return first
 }
 
-func (r *router) subscribeLocked(c *Consumer, topic string) *subscription {
+func (r *router) newSubscriptionLocked(c *Consumer, topic string) *subscription {
 	ch := r.channels[topic]
 	if ch == nil {
 		ch = &channel{name: topic}
 		r.channels[topic] = ch
 	}
 	r.lastSeq++
-	sub := &subscription{c: c, ch: ch, seq: r.lastSeq}
-	if ch.listening && !ch.leaving && r.phase == phaseListening {
-		r.activateLocked(sub)
-	} else {
-		ch.pending = append(ch.pending, sub)
-		r.changedLocked(ch)
-	}
-	return sub
+	c.unsettled++
+	return &subscription{c: c, ch: ch, seq: r.lastSeq}
 }
 
 // activateLocked puts a subscription into effect: it is announced, and events follow.
 func (r *router) activateLocked(sub *subscription) {
-	sub.group = sub.ch.groupOf(sub.c.codec)
-	sub.index = len(sub.group.members)
-	sub.group.members = append(sub.group.members, member{sub.c, sub})
+	sub.ch.join(sub)
 	r.adviseLocked(sub.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: sub.ch.name}))
 	sub.settle(nil)
+	r.settledOneLocked(sub.c)
+}
+
+// settledOneLocked notes that one subscription less of a consumer waits to be in effect. The first time that none does,
+// Resync is asked for, if the consumer wants that.
+func (r *router) settledOneLocked(c *Consumer) {
+	if c.unsettled--; c.first && c.unsettled == 0 && !c.closed {
+		c.first = false
+		r.adviseLocked(c, newResyncMark())
+	}
 }
 
 func (r *router) adviseLocked(c *Consumer, ev *Event) {
 	if c.queue.advise(ev) {
 		r.delivery.add(c)
 	}
-}
-
-// groupOf returns the group of a codec, made if need be. Codecs that cannot be compared get one each.
-func (ch *channel) groupOf(codec Codec) *group {
-	for _, g := range ch.groups {
-		if reflect.ValueOf(codec).Comparable() && g.codec == codec {
-			return g
-		}
-	}
-	g := &group{codec: codec}
-	ch.groups = append(ch.groups, g)
-	return g
-}
-
-func (ch *channel) wanted() bool { return len(ch.groups)+len(ch.pending) > 0 }
-
-// settle ends the Subscribe calls that wait for the subscription.
-func (sub *subscription) settle(err error) {
-	for _, req := range sub.waits {
-		req.settle(err)
-	}
-	sub.waits = nil
 }
 
 // giveUp ends a Subscribe call whose context ended, and undoes what it added, unless the request has just ended.
@@ -251,7 +240,9 @@ func (r *router) unsubscribe(c *Consumer, topics []string) *request {
 		r.undoLocked(f)
 	}
 	for _, sub := range gone {
-		if ch := sub.ch; r.phase == phaseListening && ch.listening && !ch.wanted() {
+		ch := sub.ch
+		onServer := ch.state == channelListening || ch.state == channelLeaving
+		if r.phase == phaseListening && onServer && !ch.wanted() {
 			ch.gone = append(ch.gone, req)
 			req.left++
 		}
@@ -277,23 +268,15 @@ func (r *router) revokeLocked(c *Consumer, gone []*subscription) {
 
 // unsubscribeLocked ends a subscription; Subscribe calls that wait for it get err. It is still in Consumer.subs.
 func (r *router) unsubscribeLocked(sub *subscription, err error) {
-	ch := sub.ch
 	sub.ended = true
-	if g := sub.group; g != nil {
-		last := len(g.members) - 1
-		g.members[sub.index] = g.members[last]
-		g.members[sub.index].sub.index = sub.index
-		g.members[last] = member{}
-		if g.members = g.members[:last]; last == 0 {
-			ch.groups = slices.DeleteFunc(ch.groups, func(other *group) bool { return other == g })
-		}
-		sub.group = nil
-	} else {
-		ch.pending = slices.DeleteFunc(ch.pending, func(other *subscription) bool { return other == sub })
-	}
+	waited := sub.group == nil
+	sub.ch.leave(sub)
 	sub.settle(err)
-	if !ch.wanted() {
-		r.changedLocked(ch)
+	if waited {
+		r.settledOneLocked(sub.c)
+	}
+	if !sub.ch.wanted() {
+		r.changedLocked(sub.ch)
 	}
 }
 
@@ -315,9 +298,5 @@ func (r *router) removeAllLocked(c *Consumer) {
 func (r *router) topicsOf(c *Consumer) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	topics := make([]string, len(c.subs))
-	for i, sub := range c.subs {
-		topics[i] = sub.ch.name
-	}
-	return topics
+	return c.topicsLocked()
 }

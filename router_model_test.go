@@ -164,8 +164,8 @@ func (w *routerWorld) act() {
 	case 12, 13, 14, 15:
 		if w.up {
 			for _, st := range w.s.asked {
-				if len(st) == 1 && st[0].listen {
-					w.refused[st[0].ch.name] = w.s.refuses[st[0].ch.name]
+				if len(st) == 1 && st[0].Listen {
+					w.refused[st[0].Topic] = w.s.refuses[st[0].Topic]
 				}
 			}
 			w.s.answer()
@@ -181,7 +181,7 @@ func (w *routerWorld) act() {
 		if topic := routerTopics[w.rnd.IntN(len(routerTopics))]; w.s.announced > 0 && w.rnd.IntN(3) == 0 {
 			w.s.refuses[topic] = !w.s.refuses[topic]
 		}
-		r.retryRefused()
+		r.Retry()
 	case 18:
 		if w.rnd.IntN(4) == 0 {
 			w.closeConsumer(i)
@@ -202,7 +202,7 @@ func (w *routerWorld) finish() {
 	w.s.answer()
 	clear(w.s.refuses)
 	clear(w.refused)
-	w.hub.router.retryRefused()
+	w.hub.router.Retry()
 	w.s.settle()
 	for _, call := range w.calls {
 		require.True(w.t, routerDone(call.req), "a call of %v still waits", call.topics)

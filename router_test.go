@@ -103,8 +103,8 @@ func TestRouterFirstAndLast(t *testing.T) {
 	s.answer()
 	require.True(t, routerDone(last))
 	require.Equal(t, []string{`LISTEN "a"`, `UNLISTEN "a"`}, s.said)
-	require.Equal(t, []string{"subscribe a"}, unitTake(first), "nothing that is queued comes after Unsubscribe")
-	require.Equal(t, []string{"subscribe a"}, unitTake(second))
+	require.Empty(t, unitTake(first), "nothing that is queued comes after Unsubscribe")
+	require.Empty(t, unitTake(second))
 	require.Empty(t, hub.router.channels)
 }
 
@@ -147,7 +147,7 @@ func TestRouterMeanwhile(t *testing.T) {
 		require.True(t, routerDone(req))
 		s.notify("a 1")
 		require.Equal(t, []string{`LISTEN "a"`, `UNLISTEN "a"`, `LISTEN "a"`}, s.said)
-		require.Equal(t, []string{"subscribe a", "subscribe a", "a 1"}, unitTake(c))
+		require.Equal(t, []string{"subscribe a", "a 1"}, unitTake(c))
 	})
 	t.Run("subscribed before UNLISTEN is written", func(t *testing.T) {
 		hub, s, c := routerUp(t, Config{})
@@ -174,7 +174,7 @@ func TestRouterMeanwhile(t *testing.T) {
 		require.NoError(t, req.err)
 		require.Error(t, refused.err)
 		s.notify("a 1")
-		require.Equal(t, []string{"subscribe a", "subscribe a", "a 1"}, unitTake(c))
+		require.Equal(t, []string{"subscribe a", "a 1"}, unitTake(c))
 	})
 }
 
@@ -246,10 +246,10 @@ func TestRouterReconnects(t *testing.T) {
 	for _, ev := range events {
 		words = append(words, eventWord(ev))
 	}
-	require.Equal(t, []string{"subscribe b", "subscribe a", "a 1", "disconnect", "reconnect", "subscribe under way", "subscribe added", "a 3", "added 5"}, words)
+	require.Equal(t, []string{"subscribe a", "a 1", "disconnect", "reconnect", "subscribe under way", "subscribe added", "a 3", "added 5"}, words)
 	require.Equal(t, []string{"subscribe a", "a 3"}, unitTake(newcomer))
 
-	lost, back := events[3].Advisory, events[4].Advisory
+	lost, back := events[2].Advisory, events[3].Advisory
 	require.Equal(t, io.EOF, lost.Err)
 	require.Equal(t, io.EOF, back.Gap.Err)
 	require.Equal(t, lost.Gap.Since, back.Gap.Since)
@@ -373,18 +373,18 @@ func TestRouterRefusalAtReconnect(t *testing.T) {
 		require.Equal(t, 2, s.announced)
 		joined := routerSubscribe(t, c, "bad")
 		require.False(t, routerDone(joined), "it is not in effect")
-		hub.router.retryRefused()
+		hub.router.Retry()
 		s.settle()
 		require.Error(t, joined.err)
 		require.Equal(t, []string{"a", "bad"}, c.Topics())
 		synctest.Wait()
 		require.Len(t, told, 1, "told once, not with every attempt")
 		delete(s.refuses, "bad")
-		hub.router.retryRefused()
+		hub.router.Retry()
 		s.settle()
 		s.notify("bad 1")
 		require.Equal(t, []string{"subscribe a", "subscribe bad", "disconnect", "reconnect", "subscribe bad", "bad 1"}, unitTake(c))
-		hub.router.retryRefused()
+		hub.router.Retry()
 		require.False(t, s.ask(), "nothing is refused any more")
 	})
 }
@@ -420,7 +420,7 @@ func TestRouterGivesUp(t *testing.T) {
 		s.notify("a 1")
 		require.Equal(t, cause, hub.router.giveUp(req, cause))
 		require.Empty(t, c.Topics())
-		require.Equal(t, []string{"subscribe a"}, unitTake(c))
+		require.Empty(t, unitTake(c))
 	})
 	t.Run("while another call waits for the same", func(t *testing.T) {
 		hub, s, c := routerUp(t, Config{})

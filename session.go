@@ -3,6 +3,7 @@ package pghub
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -13,23 +14,23 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pghub/pghub/internal/pgwire"
+	"github.com/pghub/pghub/internal/source"
 )
 
-// session is the life of one listener connection. The connection is full duplex: the supervisor's goroutine does nothing
+// session is the life of one listener connection. The connection is full duplex: the goroutine that calls Run does nothing
 // but read, and one other does nothing but write, so that neither a LISTEN nor a probe ever interrupts the reading. (A
 // reader that also wrote could be waiting for the server to read while the server waits for it to.)
 type session struct {
 	link
 	cfg    *Config
-	router *router
 	report *reporter
+	sink   source.Sink
 	began  time.Time // times below are relative to it
 
 	wake     chan struct{} // there may be something to write
 	answered chan struct{} // the server has answered everything that was written
 	closed   chan struct{}
 	lastRead atomic.Int64
-	onListen func() // called once, when everything wanted is listened to
 
 	mu       sync.Mutex
 	sent     []*statement    // not answered yet
@@ -37,34 +38,38 @@ type session struct {
 	cause    error           // why the session ended
 }
 
-const (
-	burstSize  = 256              // notifications that are routed together
-	reliefWait = time.Millisecond // for the worker of a queue that fills up
-)
+var _ source.Session = (*session)(nil)
 
-func newSession(l *link, cfg *Config, router *router, report *reporter, onListen func()) *session {
+const burstSize = 256 // notifications that are routed together
+
+func newSession(l *link, cfg *Config, report *reporter) *session {
 	return &session{
 		link:     *l,
 		cfg:      cfg,
-		router:   router,
 		report:   report,
 		began:    time.Now(),
 		wake:     make(chan struct{}, 1),
 		answered: make(chan struct{}, 1),
 		closed:   make(chan struct{}),
-		onListen: onListen,
 	}
 }
 
-// run listens to what the router wants and feeds it until the connection is lost, or ctx ends. The error says why.
-func (s *session) run(ctx context.Context) error {
+var errGoexit = errors.New("the goroutine was ended by runtime.Goexit, in a codec")
+
+// Run listens to what the sink wants and feeds it until the connection is lost, or ctx ends. The error says why.
+func (s *session) Run(ctx context.Context, sink source.Sink) error {
+	s.sink = sink
 	stop := context.AfterFunc(ctx, s.terminate)
 	defer stop()
-	s.router.attach(s.wake)
+	s.sink.Attach(s.wake)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		s.fail(s.write())
+	}()
+	defer func() {
+		s.fail(errGoexit) // unless it has failed already
+		<-written
 	}()
 	s.fail(s.read())
 	<-written
@@ -103,9 +108,9 @@ func (s *session) end(err error) (first bool) {
 	return true
 }
 
-// barrier waits until everything has been routed that was committed before the call, or the session or ctx ends: a
+// Barrier waits until everything has been routed that was committed before the call, or the session or ctx ends: a
 // server process hears of a commit before the one who committed does, and sends what it heard before it answers.
-func (s *session) barrier(ctx context.Context) {
+func (s *session) Barrier(ctx context.Context) {
 	reached := make(chan struct{})
 	s.mu.Lock()
 	s.barriers = append(s.barriers, reached)
@@ -123,13 +128,13 @@ func (s *session) barrier(ctx context.Context) {
 
 func (s *session) now() time.Duration { return time.Since(s.began) }
 
-// lastAlive is when the server was last heard of.
-func (s *session) lastAlive() time.Time { return s.began.Add(time.Duration(s.lastRead.Load())) }
+// LastAlive is when the server was last heard of.
+func (s *session) LastAlive() time.Time { return s.began.Add(time.Duration(s.lastRead.Load())) }
 
 // read takes what the server sends until the connection ends.
 func (s *session) read() error {
 	frames := pgwire.NewReader(s.conn)
-	var room [burstSize]pgwire.Notification // on the stack, where the garbage collector does not mind what is written
+	var room [burstSize]source.Message // on the stack, where the garbage collector does not mind what is written
 	for {
 		if err := frames.Fill(); err != nil {
 			return err
@@ -140,7 +145,7 @@ func (s *session) read() error {
 			burst, err := frames.Notifications(room[:0])
 			if len(burst) > 0 || more {
 				more = len(burst) == burstSize && err == nil
-				s.route(burst, more) // also what came before the stream ceased to make sense
+				s.sink.Burst(burst, more) // also what came before the stream ceased to make sense
 			}
 			if err != nil {
 				return err
@@ -148,7 +153,7 @@ func (s *session) read() error {
 			if more {
 				continue
 			}
-			// An answer may put subscriptions into effect: what came before it has gone before it.
+			// An answer may put subscriptions into effect, and so all that came before it is routed by now.
 			f, ok, err := frames.Next()
 			if err != nil {
 				return err
@@ -160,22 +165,6 @@ func (s *session) read() error {
 				return err
 			}
 		}
-	}
-}
-
-// route hands a burst to the router. Where a queue fills up its handler may be slow; or no processor was free for a worker,
-// which then gets a moment. It is short and seldom: a handler that is stuck costs the hub four of them, once.
-func (s *session) route(burst []pgwire.Notification, more bool) {
-	relief := s.router.route(burst, more)
-	if relief == nil {
-		return
-	}
-	moment := time.NewTimer(reliefWait)
-	defer moment.Stop()
-	select {
-	case <-relief:
-	case <-moment.C:
-	case <-s.closed:
 	}
 }
 
@@ -228,12 +217,8 @@ func (s *session) answer() error {
 	for _, b := range st.barriers {
 		close(b)
 	}
-	announced, err := s.router.acknowledge(st.changes, st.err)
-	if err != nil {
+	if err := s.sink.Acknowledge(st.changes, st.err); err != nil {
 		return err
-	}
-	if announced {
-		s.onListen()
 	}
 	if last {
 		s.answered <- struct{}{}
@@ -241,7 +226,7 @@ func (s *session) answer() error {
 	return nil
 }
 
-// write sends what the router wants changed, one batch after another, and probes a silent server.
+// write sends what the sink wants changed, one batch after another, and probes a silent server.
 func (s *session) write() error {
 	retry := time.NewTicker(s.cfg.ReconnectMax)
 	defer retry.Stop()
@@ -277,7 +262,7 @@ func (s *session) write() error {
 				probe.Reset(s.cfg.ProbeInterval)
 			}
 		case <-retry.C:
-			s.router.retryRefused()
+			s.sink.Retry()
 		case <-probe.C:
 			since := time.Duration(s.lastRead.Load())
 			limit := s.cfg.ProbeInterval
@@ -302,10 +287,10 @@ func (s *session) write() error {
 // batch makes statements of all that is to be said now.
 func (s *session) batch(probe bool) []*statement {
 	var batch []*statement
-	var together []change
-	changes, unannounced := s.router.changes()
+	var together []source.Change
+	changes, unannounced := s.sink.Changes()
 	for _, c := range changes {
-		if c.ch.alone {
+		if c.Alone {
 			batch = append(batch, newStatement(c))
 			continue
 		}

@@ -1,11 +1,14 @@
 package pghub
 
-import "github.com/pghub/pghub/internal/pgwire"
+import (
+	"github.com/pghub/pghub/internal/pgwire"
+	"github.com/pghub/pghub/internal/source"
+)
 
 // statement is a simple query under way.
 type statement struct {
 	sql      string
-	changes  []change        // LISTEN and UNLISTEN; empty for a probe
+	changes  []source.Change // LISTEN and UNLISTEN; empty for a probe
 	barriers []chan struct{} // that a probe answers
 	err      error           // what the server said so far
 }
@@ -15,18 +18,18 @@ const (
 	probeSQL             = ""   // an empty query costs the server nothing
 )
 
-func newStatement(changes ...change) *statement {
+func newStatement(changes ...source.Change) *statement {
 	var sql []byte
 	for _, c := range changes {
 		if len(sql) > 0 {
 			sql = append(sql, ';')
 		}
-		if c.listen {
+		if c.Listen {
 			sql = append(sql, "LISTEN "...)
 		} else {
 			sql = append(sql, "UNLISTEN "...)
 		}
-		sql = pgwire.AppendIdentifier(sql, c.ch.name)
+		sql = pgwire.AppendIdentifier(sql, c.Topic)
 	}
 	return &statement{sql: string(sql), changes: changes}
 }

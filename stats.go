@@ -1,6 +1,9 @@
 package pghub
 
 import (
+	"cmp"
+	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -31,22 +34,37 @@ type Stats struct {
 	PublishErrors  uint64 // events whose statement failed, or whose outcome is unknown
 }
 
-// ConsumerStats are the figures of a [Consumer].
-type ConsumerStats struct {
-	Delivered uint64 // events and advisories that the handler has returned from
-	Queued    int    // events waiting
-	Dropped   uint64 // events dropped because the queue was full
-	Panics    uint64 // of the handler and of Resync
+// MarshalJSON gives the state and the error as text.
+func (st Stats) MarshalJSON() ([]byte, error) {
+	type plain Stats // without this method
+	text := struct {
+		plain
+		LastError string `json:",omitempty"`
+	}{plain: plain(st)}
+	if st.LastError != nil {
+		text.LastError = st.LastError.Error()
+	}
+	return json.Marshal(text)
 }
 
+// ConsumerStats are the figures of a [Consumer].
+type ConsumerStats struct {
+	Name      string   // ConsumerConfig.Name
+	Topics    []string // that it is subscribed to, sorted
+	Delivered uint64   // events and advisories that the handler has returned from
+	Queued    int      // events waiting
+	Dropped   uint64   // events dropped because the queue was full
+	Panics    uint64   // of the handler and of Resync
+}
+
+// add counts a consumer's figures in, but for what waits: they may be those of one that is gone.
 func (s *ConsumerStats) add(other ConsumerStats) {
 	s.Delivered += other.Delivered
-	s.Queued += other.Queued
 	s.Dropped += other.Dropped
 	s.Panics += other.Panics
 }
 
-// Stats returns the hub's figures; it looks at every consumer.
+// Stats returns the hub's figures. It looks at every consumer. Counters never fall from one call to the next.
 func (h *Hub) Stats() Stats {
 	st := Stats{State: h.State()}
 	h.supervisor.stats(&st)
@@ -54,17 +72,28 @@ func (h *Hub) Stats() Stats {
 	if p := h.publisher; p != nil {
 		st.Published, st.PublishBatches, st.PublishErrors = p.events.Load(), p.batches.Load(), p.failures.Load()
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	st.addConsumer(h.retired)
 	return st
 }
 
-func (st *Stats) addConsumer(c ConsumerStats) {
-	st.Delivered += c.Delivered
-	st.Queued += c.Queued
-	st.Dropped += c.Dropped
-	st.Panics += c.Panics
+// ConsumerStats returns the figures of every consumer that has not had its last event, by name.
+func (h *Hub) ConsumerStats() []ConsumerStats { return h.router.consumerStats() }
+
+// Stats returns the consumer's figures.
+func (c *Consumer) Stats() ConsumerStats {
+	st := c.figures()
+	st.Name, st.Topics = c.name, c.Topics()
+	return st
+}
+
+// figures are the stats without what the router knows.
+func (c *Consumer) figures() ConsumerStats {
+	_, _, delivered, waiting := c.queue.current()
+	return ConsumerStats{
+		Delivered: delivered,
+		Queued:    waiting,
+		Dropped:   c.queue.droppedSoFar(),
+		Panics:    c.panics.Load(),
+	}
 }
 
 func (s *supervisor) stats(st *Stats) {
@@ -72,8 +101,9 @@ func (s *supervisor) stats(st *Stats) {
 	defer s.mu.Unlock()
 	st.Since, st.LastError = s.since, s.lastErr
 	st.Attempts, st.Reconnects = s.attempts.Load(), s.reconnects.Load()
-	if s.session != nil {
-		st.Server, st.PID = s.session.server, s.session.pid
+	if s.session != nil && s.state == StateListening {
+		peer := s.session.Peer()
+		st.Server, st.PID = peer.Server, peer.PID
 	}
 }
 
@@ -82,15 +112,34 @@ func (r *router) stats(st *Stats) {
 	defer r.mu.Unlock()
 	st.Received, st.Unwanted, st.Undecodable = r.received, r.unwanted, r.undecodable
 	st.Consumers = len(r.consumers)
+	sum := r.retired
 	for c := range r.consumers {
-		st.addConsumer(c.Stats())
+		one := c.figures()
+		sum.add(one)
+		st.Queued += one.Queued
 	}
+	st.Delivered, st.Dropped, st.Panics = sum.Delivered, sum.Dropped, sum.Panics
 	for _, ch := range r.channels {
 		if ch.wanted() {
 			st.Topics++
 		}
-		if ch.listening {
+		if ch.state == channelListening || ch.state == channelLeaving {
 			st.Listening++
 		}
 	}
+}
+
+func (r *router) consumerStats() []ConsumerStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]ConsumerStats, 0, len(r.consumers))
+	for c := range r.consumers {
+		st := c.figures()
+		st.Name, st.Topics = c.name, c.topicsLocked()
+		all = append(all, st)
+	}
+	slices.SortFunc(all, func(a, b ConsumerStats) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), slices.Compare(a.Topics, b.Topics))
+	})
+	return all
 }

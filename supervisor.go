@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pghub/pghub/internal/source"
 )
 
 // State of a [Hub].
@@ -31,9 +33,13 @@ func (s State) String() string {
 	return names[s]
 }
 
-// supervisor owns the sessions of a hub, one after another, on a goroutine that is also their reader.
+// MarshalText gives the state's name.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// supervisor owns the sessions of a hub, one after another. It does not know what kind of source they come from.
 type supervisor struct {
 	cfg    *Config
+	source source.Source
 	router *router
 	report *reporter
 
@@ -49,16 +55,17 @@ type supervisor struct {
 	mu      sync.Mutex
 	state   State // idle, connecting, listening or waiting
 	since   time.Time
-	session *session // while listening
-	lastErr error    // why the last session or attempt ended
+	session source.Session // while there is one
+	lastErr error          // why the last session or attempt ended
 }
 
-func newSupervisor(cfg *Config, router *router, report *reporter) *supervisor {
+func newSupervisor(cfg *Config, src source.Source, router *router, report *reporter) *supervisor {
 	s := &supervisor{
-		cfg: cfg, router: router, report: report,
+		cfg: cfg, source: src, router: router, report: report,
 		started: make(chan struct{}), done: make(chan struct{}), since: time.Now(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	router.listening = s.listening
 	return s
 }
 
@@ -74,7 +81,7 @@ func (s *supervisor) run(patient bool) {
 			close(s.started)
 			stopped = true
 		}
-		s.enter(StateWaiting, nil, err)
+		s.enter(StateWaiting, err)
 		if stopped {
 			return
 		}
@@ -84,7 +91,7 @@ func (s *supervisor) run(patient bool) {
 		delay := backoff(failures, s.cfg.ReconnectMin, s.cfg.ReconnectMax)
 		cause, attrs := "connect", []any{"attempt", s.attempts.Load(), "next_attempt_in", delay}
 		if lost != nil {
-			cause, attrs = "lost", append(attrs, "server", lost.server, "pid", lost.pid)
+			cause, attrs = "lost", append(attrs, "server", lost.Server, "pid", lost.PID)
 		}
 		s.report.trouble(cause, err, attrs...)
 		next := time.NewTimer(delay)
@@ -105,35 +112,46 @@ func (s *supervisor) hasStarted() bool {
 	}
 }
 
-// live is one attempt to connect and, where that succeeds, the session that follows, to its end. lost is the connection,
+// live is one attempt to connect and, where that succeeds, the session that follows, to its end. lost is who it was with,
 // if there was one, and listened how long everything subscribed to was in effect.
-func (s *supervisor) live() (lost *link, listened time.Duration, err error) {
-	s.enter(StateConnecting, nil, nil)
+func (s *supervisor) live() (lost *source.Peer, listened time.Duration, err error) {
+	s.enter(StateConnecting, nil)
 	s.report.log(slog.LevelDebug, "connecting", "pghub: connecting", "attempt", s.attempts.Add(1))
-	l, err := connect(s.ctx, s.cfg)
+	sess, err := s.source.Open(s.ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	var began time.Time
-	var sess *session
-	sess = newSession(l, s.cfg, s.router, s.report, func() { // called by run, on this goroutine
-		began = time.Now()
-		s.listening(sess)
-	})
-	err = sess.run(s.ctx)
+	s.hold(sess)
+	err = s.runSession(sess)
+	state, since := s.release()
+	peer := sess.Peer()
 	if err == ErrStopped {
-		return l, 0, err
+		return &peer, 0, err
 	}
-	s.router.detach(sess.lastAlive(), err)
-	if !began.IsZero() {
-		listened = time.Since(began)
+	s.router.detach(sess.LastAlive(), err)
+	if state == StateListening {
+		listened = time.Since(since)
 	}
-	return l, listened, fmt.Errorf("pghub: listener connection to %s (process %d) ended: %w", l.server, l.pid, err)
+	return &peer, listened, fmt.Errorf("pghub: listener connection to %s (process %d) ended: %w", peer.Server, peer.PID, err)
 }
 
-func (s *supervisor) listening(sess *session) {
-	s.enter(StateListening, sess, nil)
-	s.report.log(slog.LevelInfo, "listening", "pghub: listening", "server", sess.server, "pid", sess.pid, "version", sess.version, "attempt", s.attempts.Load())
+// runSession runs a session on a goroutine of its own: a codec that calls runtime.Goexit there ends the session, and not
+// the supervisor.
+func (s *supervisor) runSession(sess source.Session) error {
+	ended := make(chan error, 1)
+	go func() {
+		err := fmt.Errorf("%w: a codec called runtime.Goexit", ErrPanic)
+		defer func() { ended <- err }()
+		err = sess.Run(s.ctx, s.router)
+	}()
+	return <-ended
+}
+
+// listening is called when a session has come to listen to everything, on the session's goroutine.
+func (s *supervisor) listening() {
+	s.enter(StateListening, nil)
+	peer := s.current().Peer()
+	s.report.log(slog.LevelInfo, "listening", "pghub: listening", "server", peer.Server, "pid", peer.PID, "version", peer.Version, "attempt", s.attempts.Load())
 	if s.hasStarted() {
 		s.reconnects.Add(1)
 		return
@@ -141,20 +159,33 @@ func (s *supervisor) listening(sess *session) {
 	close(s.started)
 }
 
-func (s *supervisor) enter(state State, sess *session, err error) {
+func (s *supervisor) hold(sess source.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session = sess
+}
+
+// release lets go of the session that has ended, and tells how far it had come.
+func (s *supervisor) release() (state State, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session = nil
+	return s.state, s.since
+}
+
+func (s *supervisor) enter(state State, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != state {
 		s.state, s.since = state, time.Now()
 	}
-	s.session = sess
 	if err != nil {
 		s.lastErr = err
 	}
 }
 
-// current is the session that listens, or nil.
-func (s *supervisor) current() *session {
+// current is the session, or nil.
+func (s *supervisor) current() source.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.session
@@ -162,8 +193,8 @@ func (s *supervisor) current() *session {
 
 // stop ends the session once it has routed all that was committed so far, or when ctx ends, and waits for run.
 func (s *supervisor) stop(ctx context.Context) {
-	if sess := s.current(); sess != nil {
-		sess.barrier(ctx)
+	if sess := s.current(); sess != nil && s.currentState() == StateListening {
+		sess.Barrier(ctx)
 	}
 	s.cancel()
 	<-s.done

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/pghub/pghub/internal/source"
 )
 
 // Types of the messages that the server sends to a listener.
@@ -104,7 +106,7 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 
 // Notifications appends the notifications that come next, up to the first frame of another type, the end of what the
 // buffer holds, or the capacity of dst. They are valid until the next Fill. With an error come those before it.
-func (r *Reader) Notifications(dst []Notification) ([]Notification, error) {
+func (r *Reader) Notifications(dst []source.Message) ([]source.Message, error) {
 	for len(dst) < cap(dst) && r.r < r.w && r.buf[r.r] == NotificationResponse {
 		f, ok, err := r.Next()
 		if err != nil || !ok {
@@ -119,28 +121,21 @@ func (r *Reader) Notifications(dst []Notification) ([]Notification, error) {
 	return dst, nil
 }
 
-// Notification is the content of a NotificationResponse. Its slices alias the frame's body.
-type Notification struct {
-	Channel []byte
-	Payload []byte
-	PID     uint32
-}
-
-// ParseNotification takes the body of a NotificationResponse apart.
-func ParseNotification(body []byte) (Notification, error) {
+// ParseNotification takes the body of a NotificationResponse apart. What it returns aliases the body.
+func ParseNotification(body []byte) (source.Message, error) {
 	if len(body) < 4 {
-		return Notification{}, errNotification
+		return source.Message{}, errNotification
 	}
 	pid, text := binary.BigEndian.Uint32(body), body[4:]
 	channel := bytes.IndexByte(text, 0)
 	if channel < 0 {
-		return Notification{}, errNotification
+		return source.Message{}, errNotification
 	}
 	payload := text[channel+1:]
 	if len(payload) == 0 || bytes.IndexByte(payload, 0) != len(payload)-1 {
-		return Notification{}, errNotification
+		return source.Message{}, errNotification
 	}
-	return Notification{Channel: text[:channel:channel], Payload: payload[: len(payload)-1 : len(payload)-1], PID: pid}, nil
+	return source.Message{Topic: text[:channel:channel], Payload: payload[: len(payload)-1 : len(payload)-1], PID: pid}, nil
 }
 
 var errNotification = fmt.Errorf("%w: malformed notification", ErrProtocol)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/pghub/pghub/internal/source"
 	"github.com/stretchr/testify/require"
 )
 
@@ -93,9 +94,9 @@ func readNotifications(src io.Reader, together int) (frames []string, err error)
 			return frames, err
 		}
 		for {
-			burst, err := r.Notifications(make([]Notification, 0, together))
+			burst, err := r.Notifications(make([]source.Message, 0, together))
 			for _, n := range burst {
-				encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Channel), Payload: string(n.Payload)}).Encode(nil)
+				encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Topic), Payload: string(n.Payload)}).Encode(nil)
 				if err != nil {
 					return frames, err
 				}
@@ -220,7 +221,7 @@ func TestReaderAllocates(t *testing.T) {
 	stream := bytes.Repeat(frame('A', "\x00\x00\x00\x07topic\x00payload\x00"), 1000)
 	src := bytes.NewReader(stream)
 	r := NewReader(src)
-	room, read := make([]Notification, 0, 100), 0
+	room, read := make([]source.Message, 0, 100), 0
 	require.Zero(t, testing.AllocsPerRun(10, func() {
 		src.Reset(stream)
 		for r.Fill() == nil {
@@ -233,18 +234,18 @@ func TestReaderAllocates(t *testing.T) {
 }
 
 func TestParseNotification(t *testing.T) {
-	for _, n := range []Notification{
-		{Channel: []byte("topic"), Payload: []byte(`e1:"é"`), PID: 7},
-		{Channel: []byte("topic"), Payload: []byte{}, PID: math.MaxUint32},
-		{Channel: []byte(strings.Repeat("x", 63)), Payload: bytes.Repeat([]byte("y"), 7999)},
+	for _, n := range []source.Message{
+		{Topic: []byte("topic"), Payload: []byte(`e1:"é"`), PID: 7},
+		{Topic: []byte("topic"), Payload: []byte{}, PID: math.MaxUint32},
+		{Topic: []byte(strings.Repeat("x", 63)), Payload: bytes.Repeat([]byte("y"), 7999)},
 	} {
-		encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Channel), Payload: string(n.Payload)}).Encode(nil)
+		encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Topic), Payload: string(n.Payload)}).Encode(nil)
 		require.NoError(t, err)
 		got, err := ParseNotification(encoded[headerSize:])
 		require.NoError(t, err)
 		require.Equal(t, n, got)
 
-		_ = append(got.Channel, 'z')
+		_ = append(got.Topic, 'z')
 		_ = append(got.Payload, 'z')
 		again, err := ParseNotification(encoded[headerSize:])
 		require.NoError(t, err)
@@ -324,12 +325,12 @@ func FuzzNotification(f *testing.F) {
 			require.ErrorIs(t, err, ErrProtocol)
 			return
 		}
-		encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Channel), Payload: string(n.Payload)}).Encode(nil)
+		encoded, err := (&pgproto3.NotificationResponse{PID: n.PID, Channel: string(n.Topic), Payload: string(n.Payload)}).Encode(nil)
 		require.NoError(t, err)
 		require.Equal(t, body, encoded[headerSize:])
 		var theirs pgproto3.NotificationResponse
 		require.NoError(t, theirs.Decode(body))
-		require.Equal(t, theirs.Channel, string(n.Channel))
+		require.Equal(t, theirs.Channel, string(n.Topic))
 		require.Equal(t, theirs.Payload, string(n.Payload))
 		require.Equal(t, theirs.PID, n.PID)
 	})
