@@ -1,6 +1,6 @@
 //go:build unix
 
-package pghub_test
+package reliability
 
 import (
 	"context"
