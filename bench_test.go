@@ -204,7 +204,7 @@ func BenchmarkPublisher(b *testing.B) {
 						for i := range b.N/callers + 1 {
 							payload := "e"
 							if !equal {
-								payload += strconv.Itoa(caller<<32 | i)
+								payload += strconv.FormatInt(int64(caller)<<32|int64(i), 10)
 							}
 							if err := p.publish(ctx, notification{"topic", payload}, pad); err != nil {
 								b.Error(err)

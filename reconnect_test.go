@@ -91,8 +91,8 @@ func TestTheHubComesBack(t *testing.T) {
 			require.Eventually(t, func() bool { return recoveries(t, server) > before }, patience, time.Millisecond)
 		},
 		"stopped server process": func(t *testing.T, pid int) {
-			require.NoError(t, server.Signal(pid, syscall.SIGSTOP))
-			t.Cleanup(func() { assert.NoError(t, server.Signal(pid, syscall.SIGCONT)) })
+			require.NoError(t, server.Signal(pid, pgtest.Freeze))
+			t.Cleanup(func() { assert.NoError(t, server.Signal(pid, pgtest.Thaw)) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -121,10 +120,9 @@ func TestIdleClients(t *testing.T) {
 		n, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
-	var limit syscall.Rlimit
-	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	if most := int(limit.Cur)/2 - 200; n > most {
-		t.Logf("only %d of %d clients: the limit of open files is %d", most, n, limit.Cur)
+	limit := openFiles(t)
+	if most := limit/2 - 200; n > most {
+		t.Logf("only %d of %d clients: the limit of open files is %d", most, n, limit)
 		n = most
 	}
 	f := newFixture(t, wide)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -181,10 +180,10 @@ func eventually(t *testing.T, what string, done func() bool) {
 
 // holdListener keeps the database from answering the hub, whose server process stands still.
 func (f *fixture) holdListener() error {
-	return pgtest.Shared(f.t).Signal(int(f.hub.Stats().PID), syscall.SIGSTOP)
+	return pgtest.Shared(f.t).Signal(int(f.hub.Stats().PID), pgtest.Freeze)
 }
 
 func (f *fixture) releaseListener() {
 	f.t.Helper()
-	require.NoError(f.t, pgtest.Shared(f.t).Signal(int(f.hub.Stats().PID), syscall.SIGCONT))
+	require.NoError(f.t, pgtest.Shared(f.t).Signal(int(f.hub.Stats().PID), pgtest.Thaw))
 }

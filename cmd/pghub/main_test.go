@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -82,6 +83,19 @@ func start(t *testing.T, env []string, args ...string) *program {
 		t.Fatal("it does not serve")
 	}
 	return p
+}
+
+// ready waits until a program that serves under an address listens to its database: before that it refuses clients.
+func ready(t *testing.T, client *http.Client, base string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		resp, err := client.Get(base + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close() // read or not
+		return resp.StatusCode == http.StatusOK
+	}, waiting, 5*time.Millisecond)
 }
 
 // clean is an environment without settings of the program.

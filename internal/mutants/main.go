@@ -1,5 +1,5 @@
-// Command mutants shows that the tests of the root package can fail: it breaks the hub in one way after another, each a
-// small replacement in a copy of a source file, and runs the tests that must notice.
+// Command mutants shows that the tests of internal/reliability can fail: it breaks the hub in one way after another, each a
+// small replacement in a copy of a source file of the root package, and runs the tests that must notice.
 //
 //	go run ./internal/mutants            # all of them: some minutes
 //	go run ./internal/mutants -run lag   # those whose name matches
@@ -126,10 +126,13 @@ func check(root, folder string, m mutant) error {
 	return nil
 }
 
-// build makes the test program of the root package, with some of its files replaced.
+// tested is the package of the tests.
+const tested = "internal/reliability"
+
+// build makes the test program, with some files of the root package replaced.
 func build(root, folder, overlay string) (program string, err error) {
 	program = filepath.Join(folder, "tests")
-	cmd := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", program, ".")
+	cmd := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", program, "./"+tested)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOWORK=off") // the root module alone
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -141,7 +144,7 @@ func build(root, folder, overlay string) (program string, err error) {
 // test runs tests.
 func test(root, program string, names ...string) (string, error) {
 	cmd := exec.Command(program, append([]string{"-test.v", "-test.run=^(" + strings.Join(names, "|") + ")$"}, impatient...)...)
-	cmd.Dir = root
+	cmd.Dir = filepath.Join(root, tested)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -27,11 +27,11 @@ func TestMutantsApply(t *testing.T) {
 	}
 }
 
-// testNames returns the tests of the root package.
+// testNames returns the tests that may be named.
 func testNames(t *testing.T, root string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	files, err := filepath.Glob(filepath.Join(root, "*_test.go"))
+	files, err := filepath.Glob(filepath.Join(root, tested, "*_test.go"))
 	require.NoError(t, err)
 	for _, file := range files {
 		text, err := os.ReadFile(file)

@@ -4,7 +4,7 @@ package main
 type mutant struct {
 	name  string
 	edits []edit
-	tests []string // of the root package, each of which must fail
+	tests []string // each of which must fail
 }
 
 // edit replaces a text that stands once in a file of the root package.

@@ -8,6 +8,12 @@ import (
 	"syscall"
 )
 
+// Freeze and Thaw are signals that this operating system does not have: nothing that could get one is started.
+const (
+	Freeze = syscall.Signal(0)
+	Thaw   = syscall.Signal(0)
+)
+
 // platformManages says that no server is started from binaries here: the functions below are never reached.
 const platformManages = false
 

@@ -11,6 +11,12 @@ import (
 	"syscall"
 )
 
+// Freeze and Thaw are the signals that hold a process where it stands, and let it go on.
+const (
+	Freeze = syscall.SIGSTOP
+	Thaw   = syscall.SIGCONT
+)
+
 // platformManages says whether servers can be started from binaries here.
 const platformManages = true
 
@@ -73,10 +79,10 @@ func tryLock(file *os.File) bool {
 }
 
 // freeze stops a process where it stands, if it is there.
-func freeze(pid int) { _ = signal(pid, syscall.SIGSTOP) }
+func freeze(pid int) { _ = signal(pid, Freeze) }
 
 // thaw lets a stopped process go on.
-func thaw(pid int) { _ = signal(pid, syscall.SIGCONT) }
+func thaw(pid int) { _ = signal(pid, Thaw) }
 
 // serves says whether pid is the server of a data folder, and not a later process with its number.
 func serves(pid int, data string) bool { return strings.Contains(commandLine(pid), data) }

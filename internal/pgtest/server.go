@@ -116,7 +116,7 @@ func (s *Server) Restart(ctx context.Context, mode StopMode) error {
 	return s.Start(ctx)
 }
 
-// Signal sends a signal to a backend, which pg_backend_pid names. SIGSTOP and SIGCONT hold and release it; after
+// Signal sends a signal to a backend, which pg_backend_pid names. Freeze holds it, Thaw lets it go on; after
 // SIGKILL the server restarts all backends.
 func (s *Server) Signal(pid int, sig syscall.Signal) error {
 	if s.local == nil {

@@ -1,12 +1,9 @@
-//go:build unix
-
 package pgtest
 
 import (
 	"context"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,7 +40,7 @@ func TestStopStartKill(t *testing.T) {
 
 	conn, err = pgx.Connect(t.Context(), dsn)
 	require.NoError(t, err)
-	require.NoError(t, server.Signal(int(conn.PgConn().PID()), syscall.SIGSTOP))
+	require.NoError(t, server.Signal(int(conn.PgConn().PID()), Freeze))
 	require.NoError(t, server.Kill())
 	require.NoError(t, server.Kill(), "killed already")
 	require.Error(t, conn.Ping(t.Context()))
@@ -65,7 +62,7 @@ func TestSignalBackend(t *testing.T) {
 	conn := Conn(t, server.DSN())
 	pid := int(conn.PgConn().PID())
 
-	require.NoError(t, server.Signal(pid, syscall.SIGSTOP))
+	require.NoError(t, server.Signal(pid, Freeze))
 	answer := make(chan error, 1)
 	go func() { answer <- conn.Ping(context.Background()) }()
 	select {
@@ -73,16 +70,16 @@ func TestSignalBackend(t *testing.T) {
 		t.Fatalf("a stopped backend answered: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	require.NoError(t, server.Signal(pid, syscall.SIGCONT))
+	require.NoError(t, server.Signal(pid, Thaw))
 	require.NoError(t, <-answer)
 
-	require.ErrorContains(t, server.Signal(os.Getpid(), syscall.SIGCONT), "not a process of this server")
+	require.ErrorContains(t, server.Signal(os.Getpid(), Thaw), "not a process of this server")
 }
 
 func TestCloseWithStoppedBackend(t *testing.T) {
 	server := Private(t, Options{})
 	conn := Conn(t, server.DSN())
-	require.NoError(t, server.Signal(int(conn.PgConn().PID()), syscall.SIGSTOP))
+	require.NoError(t, server.Signal(int(conn.PgConn().PID()), Freeze))
 	began := time.Now()
 	require.NoError(t, server.Close())
 	require.Less(t, time.Since(began), 4*time.Second)
@@ -160,7 +157,7 @@ func TestUnmanaged(t *testing.T) {
 	require.Empty(t, server.LogFile())
 	for _, err := range []error{
 		server.Stop(Fast), server.Kill(), server.Start(t.Context()), server.Restart(t.Context(), Fast),
-		server.Signal(1, syscall.SIGCONT), server.Reload(), server.Promote(t.Context()),
+		server.Signal(1, Thaw), server.Reload(), server.Promote(t.Context()),
 	} {
 		require.ErrorIs(t, err, ErrNotManaged)
 	}

@@ -1,6 +1,4 @@
-//go:build unix
-
-package pghub_test
+package reliability
 
 import (
 	"context"

@@ -1,6 +1,4 @@
-//go:build unix
-
-package pghub_test
+package reliability
 
 import (
 	"context"
@@ -30,8 +28,8 @@ func TestFaultServerEnds(t *testing.T) {
 			return nil
 		}, "57P01"},
 		{"stopped process", func(t *testing.T, pid int) func() {
-			require.NoError(t, server.Signal(pid, syscall.SIGSTOP))
-			return func() { _ = server.Signal(pid, syscall.SIGCONT) } // it may have ended
+			require.NoError(t, server.Signal(pid, pgtest.Freeze))
+			return func() { _ = server.Signal(pid, pgtest.Thaw) } // it may have ended
 		}, ""},
 		{"killed process", func(t *testing.T, pid int) func() {
 			require.NoError(t, server.Signal(pid, syscall.SIGKILL))

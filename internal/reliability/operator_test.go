@@ -1,4 +1,4 @@
-package pghub_test
+package reliability
 
 import (
 	"context"
@@ -194,11 +194,17 @@ func TestOperatorOnError(t *testing.T) {
 		d.await(t, "t=e") // although OnError is blocked
 		close(block)
 		synctest.Wait()
-		require.GreaterOrEqual(t, told.Load(), int64(1024))
+		require.Greater(t, told.Load(), int64(1000), "1,024 have room, but for lines of the log that wait with them")
 		require.Less(t, told.Load(), int64(1500))
-		missed := linesAbout(t, &log, "were not passed")
-		require.NotEmpty(t, missed)
-		require.EqualValues(t, 1500-told.Load(), missed[0]["errors"])
+		// The first line may have been written before all were missed. Another one comes with the next error, a second later.
+		time.Sleep(2 * time.Second)
+		s.Notify("t", "?")
+		synctest.Wait()
+		var missed float64
+		for _, line := range linesAbout(t, &log, "were not passed") {
+			missed += line["errors"].(float64)
+		}
+		require.EqualValues(t, 1501-told.Load(), missed)
 	})
 }
 

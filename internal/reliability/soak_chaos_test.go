@@ -1,6 +1,4 @@
-//go:build unix
-
-package pghub_test
+package reliability
 
 import (
 	"context"
@@ -238,7 +236,7 @@ func (ch *chaos) terminate(_ *testing.T, h *soakHub) string {
 // freeze stops the server process of the hub's listener for a while.
 func (ch *chaos) freeze(_ *testing.T, h *soakHub) string {
 	pid := int(h.hub.Stats().PID)
-	if pid == 0 || ch.restarting.Load() || ch.soak.server.Signal(pid, syscall.SIGSTOP) != nil {
+	if pid == 0 || ch.restarting.Load() || ch.soak.server.Signal(pid, pgtest.Freeze) != nil {
 		return ""
 	}
 	ch.mu.Lock()
@@ -260,7 +258,7 @@ func (ch *chaos) thaw(pids ...int) {
 	for _, pid := range pids {
 		if ch.stopped[pid] {
 			delete(ch.stopped, pid)
-			_ = ch.soak.server.Signal(pid, syscall.SIGCONT) // it may have ended
+			_ = ch.soak.server.Signal(pid, pgtest.Thaw) // it may have ended
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package pghub_test
+package reliability
 
 import (
 	"context"
