@@ -2,12 +2,10 @@ module github.com/pghub/pghub/benchmarks
 
 go 1.26.0
 
-replace github.com/pghub/pghub => ../
-
 require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/lib/pq v1.12.3
-	github.com/pghub/pghub v0.0.0-00010101000000-000000000000
+	github.com/pghub/pghub v0.1.0
 	github.com/riverqueue/river/riverdriver v0.51.0
 	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.51.0
 	github.com/stretchr/testify v1.12.1

@@ -6,8 +6,8 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/pelletier/go-toml/v2 v2.4.3
-	github.com/pghub/pghub v0.0.0
-	github.com/pghub/pghub/gateway v0.0.0
+	github.com/pghub/pghub v0.1.0
+	github.com/pghub/pghub/gateway v0.1.0
 	github.com/stretchr/testify v1.12.1
 	github.com/urfave/cli/v3 v3.14.0
 )
@@ -75,9 +75,4 @@ require (
 	golang.org/x/text v0.41.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
-)
-
-replace (
-	github.com/pghub/pghub => ../../
-	github.com/pghub/pghub/gateway => ../../gateway
 )
