@@ -27,7 +27,8 @@ func (n Notification) Event() (*pghub.Event, error) {
 }
 
 // Notify sends a notification from "another process": committed at once, to everybody who listens to the topic. Nobody is
-// waited for, and the limits of PostgreSQL are not checked.
+// waited for, and the limits of PostgreSQL are not checked. A payload that the consumer's codec refuses does not reach its
+// handler, but Config.OnError.
 func (s *Server) Notify(topic, payload string) { s.fake.Notify(topic, payload) }
 
 // Publish is [Server.Notify] with the payload that [pghub.KeyValueCodec] makes of key and value.

@@ -32,7 +32,7 @@ func (s *Server) Down() {
 func (s *Server) Up() { s.fake.RefuseDials(nil) }
 
 // Stall makes the server silent, as one that hangs or that the network has lost: connections stay open, new ones too, and
-// nothing is answered or sent until [Server.Resume]. A hub finds that out by its probe, after 15 s unless its Config
+// nothing is answered or sent until [Server.Resume]. What was sent before still arrives. A hub finds that out by its probe, after 15 s unless its Config
 // says otherwise.
 func (s *Server) Stall() { s.fake.Freeze(true) }
 
@@ -40,7 +40,7 @@ func (s *Server) Stall() { s.fake.Freeze(true) }
 func (s *Server) Resume() { s.fake.Freeze(false) }
 
 // HalfOpen makes all connections that are open now half-open, as a network does that has forgotten them: they take what
-// is written, and never answer again. New connections work.
+// is written, and never answer again. What was sent before still arrives. New connections work.
 func (s *Server) HalfOpen() { s.fake.Mute() }
 
 // Refuse asks f about each statement, just before it is executed, whether to refuse it: LISTEN for instance. f runs on the

@@ -210,7 +210,7 @@ const understood = "LISTEN, UNLISTEN, NOTIFY, SELECT pg_notify(…), SELECT coun
 	"BEGIN, COMMIT, ROLLBACK, SAVEPOINT, SET, SELECT 1"
 
 func unknown(st statement) *pgproto3.ErrorResponse {
-	resp := fail("0A000", "the server in memory does not know this statement: "+st.String())
+	resp := fail("0A000", "pghubtest does not know this statement: "+st.String())
 	resp.Detail = "It understands " + understood + "."
 	resp.Hint = "Give it an answer with Handle, or use a real PostgreSQL."
 	return resp

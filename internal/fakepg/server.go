@@ -119,9 +119,16 @@ func (s *Server) SetBackendPID(f func(keyPID uint32) uint32) {
 }
 
 // Freeze stops the server as SIGSTOP does: it takes what clients write, as the kernel's buffers would, but executes
-// and sends nothing, notifications included. Thawed, it catches up.
+// and says nothing, notifications included. What it had said before arrives. Thawed, it catches up.
 func (s *Server) Freeze(on bool) {
-	s.change(func() { s.frozen = on })
+	s.change(func() {
+		if on {
+			for _, ss := range s.sessions {
+				ss.freezeLocked()
+			}
+		}
+		s.frozen = on
+	})
 }
 
 // Hold keeps the queries that match from being executed until release is called, and the later queries of the same
@@ -221,6 +228,7 @@ func (s *Server) TerminateThose(match func(application string, listening []strin
 func (s *Server) Mute() {
 	s.change(func() {
 		for _, ss := range s.sessions {
+			ss.freezeLocked()
 			ss.mute = true
 		}
 	})

@@ -43,6 +43,7 @@ type session struct {
 	deferred []byte                     // notifications that wait
 	in       []pgproto3.FrontendMessage // read and not yet executed
 	out      []byte                     // to be sent
+	due      int                        // so many bytes of out are sent though the session is frozen
 }
 
 // openLocked starts a session and returns the client's end of its connection.
@@ -154,7 +155,7 @@ func (ss *session) write() {
 	s := ss.server
 	for {
 		s.mu.Lock()
-		for ss.state != closed && (ss.frozenLocked() || len(ss.out) == 0 && ss.state != failing) {
+		for ss.state != closed && (ss.frozenLocked() && ss.due == 0 || len(ss.out) == 0 && ss.state != failing) {
 			s.cond.Wait()
 		}
 		if ss.state == failing && len(ss.out) == 0 {
@@ -165,7 +166,10 @@ func (ss *session) write() {
 			return
 		}
 		out := ss.out
-		ss.out = nil
+		if ss.frozenLocked() {
+			out = out[:ss.due:ss.due]
+		}
+		ss.out, ss.due = ss.out[len(out):], 0
 		s.mu.Unlock()
 		// An error means that the connection is closed, which the reader sees too.
 		ss.conn.Write(out)
@@ -212,6 +216,13 @@ func (ss *session) next() pgproto3.FrontendMessage {
 	msg := ss.in[0]
 	ss.in = ss.in[1:]
 	return msg
+}
+
+// freezeLocked lets what was said before on its way, before the session freezes.
+func (ss *session) freezeLocked() {
+	if !ss.frozenLocked() {
+		ss.due = len(ss.out)
+	}
 }
 
 // frozenLocked reports whether the session, or the whole server, neither executes nor sends.
