@@ -7,7 +7,7 @@ import (
 )
 
 // Queries returns the texts of all queries that have arrived so far, over all sessions, those held, refused or
-// waiting for a frozen server included.
+// waiting for a frozen server included. Those of the extended protocol count when they are to be executed.
 func (s *Server) Queries() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,17 +35,42 @@ func (s *Server) WaitQuery(ctx context.Context, match func(sql string) bool) (st
 	}
 }
 
+// Published returns what clients have committed so far, in the order of the commits. What Notify sent is not among it.
+func (s *Server) Published() []Notification {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.published)
+}
+
+// Wait waits until done says so, which is asked after every change. It must not call the server.
+func (s *Server) Wait(ctx context.Context, done func(listening map[string]bool, published []Notification) bool) error {
+	defer context.AfterFunc(ctx, func() { s.change(func() {}) })()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !done(s.listeningLocked(), s.published) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.cond.Wait()
+	}
+	return nil
+}
+
 // Listening returns the channels on which live sessions listen, sorted, each once.
 func (s *Server) Listening() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.listeningLocked()))
+}
+
+func (s *Server) listeningLocked() map[string]bool {
 	all := map[string]bool{}
 	for _, ss := range s.sessions {
 		if ss.state == live {
 			maps.Copy(all, ss.channels)
 		}
 	}
-	return slices.Sorted(maps.Keys(all))
+	return all
 }
 
 // Sessions returns how many connections are past their start-up.

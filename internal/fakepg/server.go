@@ -1,15 +1,17 @@
-// Package fakepg is a scripted PostgreSQL server for tests, made for testing/synctest: it talks over net.Pipe, and
-// its goroutines wait for nothing but channels, pipes and conditions.
+// Package fakepg is a PostgreSQL server in memory, made for testing/synctest: it talks over net.Pipe, and its
+// goroutines wait for nothing but channels, pipes and conditions.
 //
-// It answers what a listener connection sends the way a real server does: start-up, LISTEN and UNLISTEN, NOTIFY,
-// the check with pg_is_in_recovery, probes. A test can hold, refuse and break things at exact points. Queries of
-// the extended protocol, and SQL it does not know, are refused with SQLSTATE 0A000.
+// It knows what a hub and its users need of a server: start-up, LISTEN and UNLISTEN, NOTIFY and pg_notify, transactions
+// with savepoints, probes, and the check with pg_is_in_recovery, in the simple and in the extended protocol. Any other
+// SQL is refused with SQLSTATE 0A000, unless Handle has taught the server an answer. A test can hold, refuse and break
+// things at exact points. Package pghubtest is what users of the library see of it.
 //
 // No call waits for a client: what the server says is queued without bound. Every method may be called from any
-// goroutine, also from the functions given to Hold and RefuseQuery, except that those must not call Close.
+// goroutine, also from the functions given to Hold, RefuseQuery and Handle, except that those must not call Close.
 package fakepg
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +44,14 @@ type Server struct {
 	holds         []*hold
 	refuse        func(string) *pgproto3.ErrorResponse
 	queries       []string
+	foreign       []*foreign
+	published     []Notification
+}
+
+// Notification is one that a client has committed.
+type Notification struct {
+	PID              uint32 // of its connection
+	Channel, Payload string
 }
 
 // hold is one call of Hold.
@@ -109,9 +119,16 @@ func (s *Server) SetBackendPID(f func(keyPID uint32) uint32) {
 }
 
 // Freeze stops the server as SIGSTOP does: it takes what clients write, as the kernel's buffers would, but executes
-// and sends nothing, notifications included. Thawed, it catches up.
+// and says nothing, notifications included. What it had said before arrives. Thawed, it catches up.
 func (s *Server) Freeze(on bool) {
-	s.change(func() { s.frozen = on })
+	s.change(func() {
+		if on {
+			for _, ss := range s.sessions {
+				ss.freezeLocked()
+			}
+		}
+		s.frozen = on
+	})
 }
 
 // Hold keeps the queries that match from being executed until release is called, and the later queries of the same
@@ -147,7 +164,11 @@ func (s *Server) notifyLocked(pid uint32, channel, payload string) {
 	}
 	n := encode(&pgproto3.NotificationResponse{PID: pid, Channel: channel, Payload: payload})
 	for _, ss := range s.sessions {
-		if ss.state == live && ss.channels[channel] {
+		switch {
+		case ss.state != live || !ss.channels[channel]:
+		case ss.busy:
+			ss.deferred = append(ss.deferred, n...)
+		default:
 			ss.out = append(ss.out, n...)
 		}
 	}
@@ -186,14 +207,29 @@ func (s *Server) killLocked() {
 // Terminate ends all live sessions as pg_terminate_backend or a shutdown does: FATAL 57P01, behind all that was
 // sent before, then the end of the connection.
 func (s *Server) Terminate() {
+	s.TerminateThose(func(string, []string) bool { return true })
+}
+
+// TerminateThose is Terminate for the sessions that match: by their application_name, and what they listen to.
+func (s *Server) TerminateThose(match func(application string, listening []string) bool) {
 	s.change(func() {
 		for _, ss := range s.sessions {
-			if ss.state == live {
-				ss.failLocked(&pgproto3.ErrorResponse{
-					Severity: "FATAL", Code: "57P01",
-					Message: "terminating connection due to administrator command",
-				})
+			if ss.state == live && match(ss.name, slices.Sorted(maps.Keys(ss.channels))) {
+				ss.failLocked(withSeverity(&pgproto3.ErrorResponse{
+					Code: "57P01", Message: "terminating connection due to administrator command",
+				}, "FATAL"))
 			}
+		}
+	})
+}
+
+// Mute makes all connections that are open now half-open: what clients write is taken, and nothing comes back, until they
+// close. Later connections are not concerned.
+func (s *Server) Mute() {
+	s.change(func() {
+		for _, ss := range s.sessions {
+			ss.freezeLocked()
+			ss.mute = true
 		}
 	})
 }

@@ -13,6 +13,7 @@ const (
 	word    kind = iota // keyword, bare name or number, in lower case
 	quoted              // "name", unquoted
 	literal             // 'text', unquoted
+	param               // $n, without the dollar
 	symbol              // any other character
 )
 
@@ -51,14 +52,18 @@ func parse(sql string) ([]statement, error) {
 	return all, nil
 }
 
-// skipBlanks removes white space and comments to the end of the line from the front of sql.
+// skipBlanks removes white space and comments from the front of sql.
 func skipBlanks(sql string) string {
 	for {
 		sql = strings.TrimLeft(sql, " \t\r\n\f\v")
-		if !strings.HasPrefix(sql, "--") {
+		switch {
+		case strings.HasPrefix(sql, "--"):
+			_, sql, _ = strings.Cut(sql, "\n")
+		case strings.HasPrefix(sql, "/*"):
+			_, sql, _ = strings.Cut(sql, "*/")
+		default:
 			return sql
 		}
-		_, sql, _ = strings.Cut(sql, "\n")
 	}
 }
 
@@ -76,12 +81,12 @@ func scan(sql string) (t token, rest string, err error) {
 		t.kind = literal
 		t.text, rest, err = unquote(sql)
 		return t, rest, err
+	case c == '$' && len(sql) > 1 && '0' <= sql[1] && sql[1] <= '9':
+		n := wordLength(sql[1:])
+		return token{param, sql[1 : 1+n]}, sql[1+n:], nil
 	case isWordByte(c):
-		n := 1
-		for n < len(sql) && isWordByte(sql[n]) {
-			n++
-		}
-		return token{word, strings.ToLower(sql[:n])}, sql[n:], nil
+		n := wordLength(sql)
+		return token{word, foldASCII(sql[:n])}, sql[n:], nil
 	default:
 		return token{symbol, sql[:1]}, sql[1:], nil
 	}
@@ -106,6 +111,24 @@ func unquote(sql string) (text, rest string, err error) {
 	}
 }
 
+func wordLength(sql string) int {
+	n := 0
+	for n < len(sql) && isWordByte(sql[n]) {
+		n++
+	}
+	return n
+}
+
+// foldASCII turns A to Z into lower case, and no other letter, as a server does for a database in UTF-8.
+func foldASCII(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, name)
+}
+
 func isWordByte(c byte) bool {
 	return c == '_' || c >= 0x80 || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
@@ -128,7 +151,7 @@ func (st statement) mentions(name string) bool {
 	return false
 }
 
-// name returns the channel name that the statement's first token is.
+// name returns the channel or savepoint name that the statement's first token is.
 func (st statement) name() (string, error) {
 	if len(st) == 0 {
 		return "", errors.New("syntax error at end of input")
@@ -139,17 +162,20 @@ func (st statement) name() (string, error) {
 	return st[0].text, nil
 }
 
-// isNotifyCall reports whether this is SELECT pg_notify('channel', 'payload').
-func (st statement) isNotifyCall() bool {
-	return len(st) == 7 && st[1] == token{word, "pg_notify"} && st[2] == token{symbol, "("} &&
-		st[3].kind == literal && st[4] == token{symbol, ","} && st[5].kind == literal && st[6] == token{symbol, ")"}
-}
-
 // String returns the statement's tokens for an error message.
 func (st statement) String() string {
 	var words []string
 	for _, t := range st {
-		words = append(words, t.text)
+		switch t.kind {
+		case quoted:
+			words = append(words, `"`+strings.ReplaceAll(t.text, `"`, `""`)+`"`)
+		case literal:
+			words = append(words, "'"+strings.ReplaceAll(t.text, "'", "''")+"'")
+		case param:
+			words = append(words, "$"+t.text)
+		default:
+			words = append(words, t.text)
+		}
 	}
 	return strings.Join(words, " ")
 }
