@@ -46,8 +46,10 @@ func unitConsumer(t *testing.T, hub *Hub, cfg ConsumerConfig) *Consumer {
 }
 
 // unitTake takes all that waits for such a consumer, as words.
-func unitTake(c *Consumer) (words []string) {
-	for _, ev := range unitTakeEvents(c) {
+func unitTake(c *Consumer) []string { return eventWords(unitTakeEvents(c)) }
+
+func eventWords(events []*Event) (words []string) {
+	for _, ev := range events {
 		words = append(words, eventWord(ev))
 	}
 	return words

@@ -187,7 +187,9 @@ func (r *router) activateLocked(sub *subscription) {
 // settledOneLocked notes that one subscription less of a consumer waits to be in effect. The first time that none does,
 // Resync is asked for, if the consumer wants that.
 func (r *router) settledOneLocked(c *Consumer) {
-	if c.unsettled--; c.first && c.unsettled == 0 && !c.closed {
+	c.unsettled--
+	inEffect := func(sub *subscription) bool { return sub.group != nil }
+	if c.first && c.unsettled == 0 && slices.ContainsFunc(c.subs, inEffect) {
 		c.first = false
 		r.adviseLocked(c, newResyncMark())
 	}
