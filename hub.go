@@ -60,7 +60,7 @@ func New(cfg Config) (*Hub, error) {
 	h.router = newRouter(h.report, h.delivery)
 	h.supervisor = newSupervisor(&h.cfg, h.router, h.report)
 	if cfg.Pool != nil {
-		h.publisher = newPublisher(h.cut, sendThrough(cfg.Pool))
+		h.publisher = newPublisher(h.cut, pooled{cfg.Pool}, cfg.PublishTimeout, h.report)
 	}
 	return h, nil
 }

@@ -129,7 +129,7 @@ func (ss *session) statementLocked(tx *transaction, st statement) *pgproto3.Erro
 		tx.row(column{"transaction_read_only", pgtype.TextOID, choose(standby, "on", "off")})
 		tx.answers = append(tx.answers, complete("SHOW"))
 	case "select":
-		if !ss.selectLocked(tx, st) {
+		if !ss.selectLocked(tx, st.unqualified()) {
 			return unknown(st)
 		}
 		tx.answers = append(tx.answers, complete("SELECT 1"))

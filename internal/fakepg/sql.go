@@ -139,6 +139,18 @@ func (st statement) name() (string, error) {
 	return st[0].text, nil
 }
 
+// unqualified leaves out the name of the system's schema before a name.
+func (st statement) unqualified() (bare statement) {
+	for i := 0; i < len(st); i++ {
+		if st[i] == (token{word, "pg_catalog"}) && i+1 < len(st) && st[i+1] == (token{symbol, "."}) {
+			i++
+			continue
+		}
+		bare = append(bare, st[i])
+	}
+	return bare
+}
+
 // isNotifyCall reports whether this is SELECT pg_notify('channel', 'payload').
 func (st statement) isNotifyCall() bool {
 	return len(st) == 7 && st[1] == token{word, "pg_notify"} && st[2] == token{symbol, "("} &&
