@@ -20,8 +20,8 @@ import (
 // passed without an answer, while the statement was under way; it may have been sent. What a hook of the pool or a tracer
 // throws comes as one of these two, with ErrPanic.
 //
-// The end of ctx ends the call and not the statement, which others may share. Hooks and tracers get a context with the values
-// of ctx if the event has its statement to itself.
+// The end of ctx ends the call, but no statement that others share. Hooks and tracers get the values of ctx where a caller is
+// alone; statements are sent on a goroutine of the hub's where callers are many.
 //
 // See https://www.postgresql.org/docs/current/sql-notify.html.
 func (h *Hub) Notify(ctx context.Context, topic string, key []int64, value any) error {

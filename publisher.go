@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,9 +14,9 @@ import (
 // and each caller gets its own answer. There is one statement at a time, since NOTIFY takes a lock of the whole cluster
 // at commit, and more connections make it slower. Nobody lingers to let a batch grow.
 //
-// The life of a call: publish puts it into the last batch that waits; run takes that batch, sends it, and answers all of
-// its calls at once. run has a goroutine that exists only while something is to be sent: so a caller whose context ends
-// simply leaves, and a hook of the pool that panics hits no caller.
+// A caller who finds nobody else there sends its event itself. All others put theirs into the last batch that waits; run
+// takes that batch, sends it, and answers all of its calls at once. run has a goroutine that exists only while something is
+// to be sent: so a caller whose context ends simply leaves.
 type publisher struct {
 	pool    publishPool
 	timeout time.Duration   // of a statement
@@ -28,12 +27,13 @@ type publisher struct {
 
 	events, batches, failures atomic.Uint64
 
-	crowded bool // the last batch had several callers; owned by run
+	silent time.Duration // time-outs since the last answer; owned by whoever sends
 
 	mu        sync.Mutex
 	waiting   []*batch // in the order of arrival; calls join the last one
-	busy      bool     // run is under way
-	acquiring bool     // it waits for a connection
+	busy      bool     // somebody sends: a caller, or run
+	crowded   bool     // the last batch had several callers
+	acquiring bool     // run waits for a connection
 	closed    bool
 	idle      chan struct{} // closed when closed and not busy
 }
@@ -80,6 +80,11 @@ func (p *publisher) publish(ctx context.Context, n notification, pad func(string
 		p.mu.Unlock()
 		return ErrStopped
 	}
+	if !p.busy && !p.crowded {
+		p.busy = true
+		p.mu.Unlock()
+		return p.publishAlone(c)
+	}
 	b := p.joinLocked(c)
 	if !p.busy {
 		p.busy = true
@@ -92,6 +97,32 @@ func (p *publisher) publish(ctx context.Context, n notification, pad func(string
 		return c.err
 	case <-ctx.Done():
 		return p.leave(b, c)
+	}
+}
+
+// publishAlone sends what one caller has, on its own goroutine: to wake another one would cost it a third of its time. The
+// statement ends with the caller's context; and those who come meanwhile have the next one.
+func (p *publisher) publishAlone(c *call) error {
+	calls := []*call{c}
+	defer p.handOver()
+	defer p.countEnded(calls)
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.cut, func() { cancel(errCutOff) })()
+	conn, err := p.acquire(ctx)
+	if err != nil {
+		p.settle(calls, false, err)
+		return c.err
+	}
+	defer p.release(conn)
+	p.settle(calls, true, p.send(ctx, conn, calls))
+	return c.err
+}
+
+// handOver lets run go on with those who came meanwhile.
+func (p *publisher) handOver() {
+	if p.more() {
+		go p.run()
 	}
 }
 
@@ -131,13 +162,11 @@ func (p *publisher) run() {
 	finished := false
 	defer func() {
 		if !finished { // a hook or a tracer has ended this goroutine
-			p.report.trouble("panic", fmt.Errorf("pghub: notify: %w\n%s", errEnded, debug.Stack()))
 			go p.run()
 		}
 	}()
 	for p.more() {
-		p.sendNext()
-		if p.crowded {
+		if p.sendNext(); p.isCrowded() {
 			// Those who were answered just now often have more to send. To let them have their turn costs nothing, and
 			// they make one full batch instead of two halves that take turns.
 			runtime.Gosched()
@@ -151,7 +180,7 @@ var (
 	errUndecided = fmt.Errorf("%w: %w", ErrUnknownOutcome, errEnded) // the outcome of calls until there is another
 )
 
-// more reports whether a batch waits. If none does, run ends.
+// more reports whether a batch waits. If none does, nobody sends any more.
 func (p *publisher) more() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,20 +208,15 @@ func (p *publisher) sendNext() {
 		if b == nil {
 			return
 		}
-		for _, c := range b.calls {
-			if c.err == errUndecided {
-				p.failures.Add(1)
-			}
-		}
+		p.countEnded(b.calls)
 		close(b.done)
 	}()
 	var conn publishConn
-	if conn, err = p.acquire(); err != nil {
+	if conn, err = p.acquire(p.cut); err != nil {
 		return
 	}
 	defer p.release(conn)
 	if b = p.take(); b != nil {
-		p.crowded = len(b.calls) > 1
 		p.sendAll(conn, b.calls)
 	}
 }
@@ -208,7 +232,14 @@ func (p *publisher) take() *batch {
 	b := p.waiting[0]
 	p.waiting = slices.Delete(p.waiting, 0, 1)
 	b.take()
+	p.crowded = len(b.calls) > 1
 	return b
+}
+
+func (p *publisher) isCrowded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.crowded
 }
 
 // close lets nobody in any more, and waits until everybody has been answered, or ctx ends.

@@ -3,6 +3,7 @@ package pghub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"strconv"
@@ -149,6 +150,7 @@ func TestPublishSurvivesHooks(t *testing.T) {
 				var calls sync.WaitGroup
 				outcomes := make([]error, callers)
 				for i := range callers {
+					outcomes[i] = fmt.Errorf("%w: %w: the caller's own goroutine was ended", ErrPanic, ErrUnknownOutcome)
 					calls.Go(func() { outcomes[i] = hub.Notify(within(t), "a", []int64{int64(i)}, nil) })
 				}
 				calls.Wait()

@@ -465,25 +465,62 @@ func TestPublisherLeavesDuring(t *testing.T) {
 	}
 }
 
-// That goes for one who is alone, too: what is under way comes to its end.
+// A statement for one caller ends with the caller's context.
 func TestPublisherLeavesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		start := time.Now()
 		alone := s.call(ctx, "a", "e0")
 		st := s.next("e0")
 		next := s.call(t.Context(), "a", "e1")
 		err := <-alone
-		require.Equal(t, time.Second, time.Since(start))
 		require.ErrorIs(t, err, ErrUnknownOutcome)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.NoError(t, st.ctx.Err())
-		st.end(nil)
+		require.Error(t, st.ctx.Err())
 		s.next("e1").end(nil)
 		require.NoError(t, <-next)
-		require.Equal(t, uint64(2), s.p.events.Load())
+		require.False(t, s.p.busy)
+
+		s.hung = true
+		ctx, cancel = context.WithCancel(t.Context())
+		alone = s.call(ctx, "a", "e2")
+		cancel()
+		err = <-alone
+		require.ErrorIs(t, err, ErrNotConnected)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, ErrUnknownOutcome)
+		require.False(t, s.p.busy)
+	})
+}
+
+// Callers who wait less than PublishTimeout add up.
+func TestPublisherResetsForImpatientCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		s.idle = true
+		impatient := func(wait time.Duration) {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			defer cancel()
+			outcome := s.call(ctx, "a", "e0")
+			if !s.hung {
+				s.next("e0")
+			}
+			require.ErrorIs(t, <-outcome, context.DeadlineExceeded)
+		}
+		impatient(publishTimeout/2 - 1)
+		answered := s.call(t.Context(), "a", "e0")
+		s.next("e0").end(publishRefusal("42501"))
+		require.Error(t, <-answered)
+		impatient(publishTimeout/2 - 1)
+		require.Zero(t, s.resets, "there was an answer in between")
+		impatient(1)
+		require.Equal(t, 1, s.resets)
+		s.hung = true
+		impatient(publishTimeout / 4)
+		require.Equal(t, 1, s.resets)
+		impatient(publishTimeout / 4)
+		require.Equal(t, 2, s.resets)
 	})
 }
 
@@ -669,9 +706,13 @@ func TestPublisherLeavesBeforeThereIsAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
 		connected := make(chan struct{})
+		first := s.call(t.Context(), "a", "e0")
+		st := s.next("e0")
 		s.acquiring = func() { <-connected }
 		ctx, cancel := context.WithCancel(t.Context())
 		leaves, stays := s.call(ctx, "a", "e1"), s.call(t.Context(), "a", "e2")
+		st.end(nil)
+		require.NoError(t, <-first)
 		cancel()
 		err := <-leaves
 		require.ErrorIs(t, err, ErrNotConnected)
@@ -681,33 +722,34 @@ func TestPublisherLeavesBeforeThereIsAConnection(t *testing.T) {
 		require.NoError(t, <-stays)
 
 		ctx, cancel = context.WithCancel(t.Context())
-		leaves = s.call(ctx, "a", "e3")
+		first = s.call(t.Context(), "a", "e3")
+		connected <- struct{}{}
+		st = s.next("e3")
+		leaves = s.call(ctx, "a", "e4")
+		st.end(nil)
+		require.NoError(t, <-first)
 		cancel()
 		require.ErrorIs(t, <-leaves, ErrNotConnected)
 		connected <- struct{}{}
 		synctest.Wait()
 		require.Zero(t, s.held)
 		require.False(t, s.p.busy)
-		require.Equal(t, uint64(1), s.p.events.Load())
+		require.Equal(t, uint64(3), s.p.events.Load())
 		require.Zero(t, s.p.failures.Load(), "nothing was tried")
 	})
 }
 
-// A tracer is told the values of the caller's context, if the statement is the caller's alone; never its end.
+// A tracer is told the values of the caller's context, if the caller is alone.
 func TestPublisherPassesValuesOn(t *testing.T) {
 	type key struct{}
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "mine"))
-		alone := s.call(ctx, "a", "e1")
+		ctx := context.WithValue(t.Context(), key{}, "mine")
+		outcomes := []<-chan error{s.call(ctx, "a", "e1")}
 		st := s.next("e1")
 		require.Equal(t, "mine", st.ctx.Value(key{}))
-		cancel()
-		require.ErrorIs(t, <-alone, context.Canceled)
-		require.NoError(t, st.ctx.Err())
-		var outcomes []<-chan error
 		for range 2 {
-			outcomes = append(outcomes, s.call(context.WithValue(t.Context(), key{}, "mine"), "a", "e2"))
+			outcomes = append(outcomes, s.call(ctx, "a", "e2"))
 		}
 		st.end(nil)
 		st = s.next("e2", "e2:null")

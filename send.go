@@ -5,25 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // This file is what the publisher does with a batch: a connection, statements, time limits, and what came of it.
 
-func (p *publisher) acquire() (conn publishConn, err error) {
+// acquire gets a connection of the pool.
+func (p *publisher) acquire(ctx context.Context) (conn publishConn, err error) {
+	err = errEnded // unless it returns
 	defer p.catch(&err, "a hook of the pool")
-	p.mu.Lock()
-	ctx := p.cut
-	if len(p.waiting) > 0 {
-		ctx = p.contextOf(p.waiting[0].calls)
-	}
-	p.mu.Unlock()
+	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout/2, p.noConnection)
 	defer cancel()
-	if conn, err = p.pool.acquire(ctx); err != nil && context.Cause(ctx) == p.noConnection {
-		p.pool.resetIdle() // it was looking at a dead one
-		err = fmt.Errorf("%w: %w", p.noConnection, err)
+	conn, err = p.pool.acquire(ctx)
+	if err != nil && ctx.Err() != nil {
+		if p.isSilent(time.Since(began)) {
+			p.pool.resetIdle() // it was looking at a dead one
+		}
+		err = because(ctx, err)
 	}
 	return conn, err
 }
@@ -31,7 +32,7 @@ func (p *publisher) acquire() (conn publishConn, err error) {
 // sendAll sends calls in one statement, or in several if the server refuses one of them: it does not say which. Each gets its
 // outcome. An error means that the server no longer answers.
 func (p *publisher) sendAll(conn publishConn, calls []*call) error {
-	err := p.send(conn, calls)
+	err := p.send(p.cut, conn, calls)
 	if len(calls) == 1 || !refusesOne(err) {
 		return p.settle(calls, true, err)
 	}
@@ -43,37 +44,64 @@ func (p *publisher) sendAll(conn publishConn, calls []*call) error {
 }
 
 // send sends calls in one statement.
-func (p *publisher) send(conn publishConn, calls []*call) (err error) {
+func (p *publisher) send(ctx context.Context, conn publishConn, calls []*call) (err error) {
+	err = errEnded // unless it returns
 	defer p.catch(&err, "a tracer")
-	ctx, cancel := context.WithTimeoutCause(p.contextOf(calls), p.timeout, p.noAnswer)
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, p.noAnswer)
 	defer cancel()
-	if err = conn.notify(ctx, calls); err != nil && context.Cause(ctx) == p.noAnswer {
-		p.pool.reset() // the others are likely to be dead too: they must not answer one after the other
-		err = fmt.Errorf("%w: %w", p.noAnswer, err)
+	if err = conn.notify(ctx, calls); err == nil || ctx.Err() == nil {
+		p.silent = 0
+		return err
+	}
+	if p.isSilent(time.Since(began)) {
+		p.pool.reset() // the others are likely to be dead too
+	}
+	return because(ctx, err)
+}
+
+// isSilent adds the time for which somebody has waited in vain, and tells whether that is enough to give up the connections
+// of the pool: those that are dead must not answer one after the other.
+func (p *publisher) isSilent(waited time.Duration) bool {
+	if p.silent += waited; p.silent < p.timeout/2 || p.cut.Err() != nil {
+		return false
+	}
+	p.silent = 0
+	return true
+}
+
+// because adds why a context has ended to an error that does not say so.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }
 
-// contextOf is the context of what is done for calls. To a tracer it says whose statement it is, if that is one caller's.
-func (p *publisher) contextOf(calls []*call) context.Context {
-	if len(calls) == 1 {
-		return withValues{p.cut, calls[0].ctx}
-	}
-	return p.cut
-}
-
 // release gives a connection back. What was sent is sent, whatever a hook does now.
 func (p *publisher) release(conn publishConn) {
-	var ignored error
-	defer p.catch(&ignored, "a hook of the pool")
+	err := errEnded // unless it returns
+	defer p.catch(&err, "a hook of the pool")
 	conn.release()
+	err = nil
 }
 
-// catch makes an error of a panic, and reports where it came from.
+// catch makes an error of a panic, and reports where that, or the end of the goroutine, came from.
 func (p *publisher) catch(err *error, what string) {
 	if v := recover(); v != nil {
 		*err = thrown(what, v)
-		p.report.trouble("panic", fmt.Errorf("pghub: notify: %w\n%s", *err, debug.Stack()))
+	} else if *err != errEnded {
+		return
+	}
+	p.report.trouble("panic", fmt.Errorf("pghub: notify: %w\n%s", *err, debug.Stack()))
+}
+
+// countEnded counts the calls without an outcome among those whose goroutine is at its end.
+func (p *publisher) countEnded(calls []*call) {
+	for _, c := range calls {
+		if c.err == errUndecided {
+			p.failures.Add(1)
+		}
 	}
 }
 
@@ -117,17 +145,4 @@ func refusesOne(err error) bool {
 	var pgErr *pgconn.PgError
 	const dataException = "22"
 	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR" && len(pgErr.Code) == 5 && pgErr.Code[:2] == dataException
-}
-
-// withValues is a context with the values of another one, which may have ended.
-type withValues struct {
-	context.Context
-	values context.Context
-}
-
-func (c withValues) Value(key any) any {
-	if v := c.Context.Value(key); v != nil { // what package context keeps there for itself
-		return v
-	}
-	return c.values.Value(key)
 }
