@@ -189,10 +189,10 @@ func BenchmarkPublisher(b *testing.B) {
 	for _, callers := range []int{1, 16, 256} {
 		for _, equal := range []bool{false, true} {
 			b.Run(fmt.Sprintf("callers=%d/equal=%t", callers, equal), func(b *testing.B) {
-				p := newPublisher(context.Background(), func(context.Context, []string, []string) error {
+				p := publisherOf(context.Background(), &publishFuncs{send: func(context.Context, []string, []string) error {
 					runtime.Gosched()
 					return nil
-				})
+				}})
 				pad := padOf(KeyValueCodec{})
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()

@@ -47,7 +47,13 @@ type Config struct {
 	// unbounded.
 	QueueSize int
 
-	// StopTimeout bounds the graceful stop at the end of Run, and how long any stop waits for OnError. 0: 10 s.
+	// PublishTimeout is how long a statement of Notify may take, for all who share it; the pool has half as long to come up
+	// with a connection. After either the connections of the pool are taken to be dead, and closed (pgxpool.Pool.Reset).
+	// 0: 5 s.
+	PublishTimeout time.Duration
+
+	// StopTimeout bounds the graceful stop at the end of Run, and how long any stop waits for OnError. 0: 10 s, or twice
+	// PublishTimeout if that is longer: a stop waits for the statement under way.
 	StopTimeout time.Duration
 
 	// BaseContext is what the contexts of handlers and of Resync descend from: values, for tracing, and its end. nil:
@@ -115,13 +121,14 @@ const (
 	defaultReconnectMax   = 30 * time.Second
 	defaultProbeInterval  = 10 * time.Second
 	defaultProbeTimeout   = 5 * time.Second
+	defaultPublishTimeout = 5 * time.Second
 	defaultStopTimeout    = 10 * time.Second
 	applicationName       = "pghub"
 	maxApplicationName    = 63
 	unboundedQueue        = int(^uint(0) >> 1)
-	connectTimeout        = 10 * time.Second // to one address, unless the connection configuration says otherwise
-	attemptTimeout        = 5 * time.Minute  // to connect, however many addresses there are
-	publishTimeout        = 15 * time.Second // of one statement: others wait behind it
+	connectTimeout        = 10 * time.Second       // to one address, unless the connection configuration says otherwise
+	attemptTimeout        = 5 * time.Minute        // to connect, however many addresses there are
+	connectGrace          = 100 * time.Millisecond // to end when told to
 	errorsWaitingForUser  = 1024
 	logSilence            = time.Second // at least this long between two lines on the same cause
 	terminateWriteTimeout = time.Second
@@ -139,12 +146,14 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.ProbeInterval = orDefault(cfg.ProbeInterval, defaultProbeInterval)
 	cfg.ProbeTimeout = orDefault(cfg.ProbeTimeout, defaultProbeTimeout)
 	cfg.QueueSize = orDefault(cfg.QueueSize, defaultQueueSize)
-	cfg.StopTimeout = orDefault(cfg.StopTimeout, defaultStopTimeout)
+	cfg.PublishTimeout = orDefault(cfg.PublishTimeout, defaultPublishTimeout)
+	cfg.StopTimeout = orDefault(cfg.StopTimeout, max(defaultStopTimeout, 2*cfg.PublishTimeout))
 	if cfg.ReconnectMin < 0 || cfg.ReconnectMax < cfg.ReconnectMin {
 		return cfg, fmt.Errorf("pghub: Config.ReconnectMin %v and ReconnectMax %v are no range", cfg.ReconnectMin, cfg.ReconnectMax)
 	}
-	if cfg.ProbeTimeout < 0 || cfg.StopTimeout < 0 {
-		return cfg, fmt.Errorf("pghub: Config.ProbeTimeout %v and StopTimeout %v must not be negative", cfg.ProbeTimeout, cfg.StopTimeout)
+	if cfg.ProbeTimeout < 0 || cfg.PublishTimeout < 0 || cfg.StopTimeout < 0 {
+		return cfg, fmt.Errorf("pghub: Config.ProbeTimeout %v, PublishTimeout %v and StopTimeout %v must not be negative",
+			cfg.ProbeTimeout, cfg.PublishTimeout, cfg.StopTimeout)
 	}
 	if cfg.QueueSize < 0 {
 		cfg.QueueSize = unboundedQueue

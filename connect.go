@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,11 +41,56 @@ type link struct {
 // Peer is the server.
 func (l *link) Peer() source.Peer { return l.peer }
 
-// connect opens the listener connection and makes sure that it can hear: a server that is writable, and nothing in
-// between that swallows notifications.
+// connect opens the listener connection and makes sure that it can hear. It returns soon after ctx has ended even if code of
+// the user's on the way (a DialFunc, a LookupFunc, BeforeConnect) pays no heed to that, and takes a panic of such code for a
+// failure: connecting has a goroutine of its own, which is left behind then and closes what it still comes to.
 func connect(ctx context.Context, cfg *Config) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	type outcome struct {
+		link *link
+		err  error
+	}
+	opened, leftBehind := make(chan outcome), make(chan struct{})
+	go func() {
+		o := outcome{err: thrown("while connecting", nil)} // unless open returns
+		defer func() {
+			if v := recover(); v != nil {
+				o.err = fmt.Errorf("%w\n%s", thrown("while connecting", v), debug.Stack())
+			}
+			if errors.Is(o.err, ErrPanic) {
+				o.err = fmt.Errorf("pghub: %w: %w", ErrNotConnected, o.err)
+			}
+			select {
+			case opened <- o:
+			case <-leftBehind:
+				if o.link != nil {
+					_ = o.link.conn.Close() // nobody wants it
+				}
+			}
+		}()
+		o.link, o.err = open(ctx, cfg)
+	}()
+
+	select {
+	case o := <-opened:
+		return o.link, o.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(connectGrace)
+	defer grace.Stop()
+	select {
+	case o := <-opened: // it knows best what it was waiting for
+		return o.link, o.err
+	case <-grace.C:
+		close(leftBehind)
+		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, ctx.Err())
+	}
+}
+
+// open opens the listener connection and makes sure that it can hear: a server that is writable, and nothing in between
+// that swallows notifications.
+func open(ctx context.Context, cfg *Config) (*link, error) {
 	connCfg, err := listenerConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("pghub: connect: %w", err)
@@ -114,9 +161,9 @@ func listenerConfig(ctx context.Context, cfg *Config) (*pgx.ConnConfig, error) {
 
 // inspect asks the server what it is, and not to end the connection for being idle.
 func inspect(ctx context.Context, conn *pgconn.PgConn) (standby bool, pid uint32, err error) {
-	const sql = `SELECT pg_is_in_recovery(), pg_backend_pid(), ` +
-		`CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL ` + // PostgreSQL 14 and later have it
-		`THEN set_config('idle_session_timeout', '0', false) END`
+	const sql = `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), ` +
+		`CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL ` + // PostgreSQL 14 and later have it
+		`THEN pg_catalog.set_config('idle_session_timeout', '0', false) END`
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return false, 0, err

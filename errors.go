@@ -42,11 +42,24 @@ var (
 
 	// ErrSlowConsumer: events of a consumer were dropped, or the consumer was closed, because its queue was full.
 	ErrSlowConsumer = errors.New("slow consumer")
-	// ErrPanic: a handler, Resync or codec panicked. The consumer goes on with its next event.
+	// ErrPanic: a handler, Resync, a codec, or a hook of pgx or its pool panicked, or ended its goroutine by
+	// [runtime.Goexit]. An error that was thrown is wrapped too. A consumer goes on with its next event.
 	ErrPanic = errors.New("panic")
 	// ErrProbe: the server did not answer in time, and the listener connection was given up.
 	ErrProbe = errors.New("no answer from the server")
 )
+
+// thrown is the error for what code of the user's threw: ErrPanic, and the value itself where that is an error. A nil value
+// means that the code has ended its goroutine, by runtime.Goexit.
+func thrown(what string, value any) error {
+	switch v := value.(type) {
+	case nil:
+		return fmt.Errorf("%w: %s: runtime.Goexit was called", ErrPanic, what)
+	case error:
+		return fmt.Errorf("%w: %s: %w", ErrPanic, what, v)
+	}
+	return fmt.Errorf("%w: %s: %v", ErrPanic, what, value)
+}
 
 // DecodeError says that a payload is not what its codec, or the type it was to be decoded into, expects. It reaches
 // Config.OnError for payloads that a codec refuses, and the caller of [Event.Decode] for values.

@@ -54,7 +54,7 @@ func New(cfg Config) (*Hub, error) {
 	h.router = newRouter(h.report, h.delivery, &h.brake)
 	h.supervisor = newSupervisor(&h.cfg, &listener{&h.cfg, h.report}, h.router, h.report)
 	if cfg.Pool != nil {
-		h.publisher = newPublisher(h.cut, sendThrough(cfg.Pool))
+		h.publisher = newPublisher(h.cut, pooled{cfg.Pool}, cfg.PublishTimeout, h.report)
 	}
 	return h, nil
 }

@@ -16,8 +16,12 @@ import (
 //
 // ErrTopic, ErrValue and ErrPayloadTooLarge come at once and send nothing; so do ErrNotStarted, ErrStopped, ErrNoPool,
 // and the end of ctx while waiting. ErrNotConnected: no connection was to be had, nothing was sent. A *[pgconn.PgError]:
-// the server refused it, nothing was sent. ErrUnknownOutcome: the connection was lost, ctx ended, or 15 s passed without
-// an answer, while the statement was under way; it may have been sent.
+// the server refused it, nothing was sent. ErrUnknownOutcome: the connection was lost, ctx ended, or Config.PublishTimeout
+// passed without an answer, while the statement was under way; it may have been sent. What a hook of the pool or a tracer
+// throws comes as one of these two, with ErrPanic.
+//
+// The end of ctx ends the call, but no statement that others share. Hooks and tracers get the values of ctx where a caller is
+// alone; statements are sent on a goroutine of the hub's where callers are many.
 //
 // See https://www.postgresql.org/docs/current/sql-notify.html.
 func (h *Hub) Notify(ctx context.Context, topic string, key []int64, value any) error {
@@ -60,7 +64,7 @@ func (h *Hub) NotifyTx(ctx context.Context, tx Execer, topic string, key []int64
 	if err != nil {
 		return err
 	}
-	if c, known := tx.(interface{ Conn() *pgx.Conn }); known && !takesUTF8(c.Conn()) {
+	if converts(tx) {
 		_, err = tx.Exec(ctx, notifyConvertedSQL, inBytes(topic), inBytes(payload))
 	} else {
 		_, err = tx.Exec(ctx, notifySQL, topic, payload)
@@ -69,6 +73,21 @@ func (h *Hub) NotifyTx(ctx context.Context, tx Execer, topic string, key []int64
 		return fmt.Errorf("pghub: notify %q in a transaction: %w", topic, err)
 	}
 	return nil
+}
+
+// converts tells whether the server would take the text of a transaction to be in another encoding than UTF-8. A test's double
+// of a transaction may have no connection, or panic when it is asked for one.
+func converts(tx Execer) (yes bool) {
+	t, known := tx.(interface{ Conn() *pgx.Conn })
+	if !known {
+		return false
+	}
+	defer func() {
+		if recover() != nil {
+			yes = false
+		}
+	}()
+	return !takesUTF8(t.Conn())
 }
 
 func (h *Hub) mayPublish(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -24,6 +25,16 @@ type publishServer struct {
 	p          *publisher
 	cut        context.CancelFunc
 	statements chan *publishStatement
+	errs       *errorLog
+	away       error         // why there is no connection to be had
+	hung       bool          // nor an answer to that
+	idle       bool          // the pool has idle connections
+	acquiring  func()        // a hook of the pool
+	querying   func()        // a tracer
+	releasing  func()        // a hook of the pool
+	held       int           // connections
+	resets     int           // of the pool
+	limits     time.Duration // of the last Acquire
 }
 
 type publishStatement struct {
@@ -32,27 +43,93 @@ type publishStatement struct {
 	answer           chan error
 }
 
+const publishTimeout = defaultPublishTimeout
+
 func newPublishServer(t *testing.T) *publishServer {
-	s := &publishServer{t: t, statements: make(chan *publishStatement)}
+	s := &publishServer{t: t, statements: make(chan *publishStatement), errs: newErrorLog()}
 	cut, cancel := context.WithCancel(context.Background())
 	s.cut = cancel
 	t.Cleanup(cancel)
-	s.p = newPublisher(cut, func(ctx context.Context, topics, payloads []string) error {
-		st := &publishStatement{ctx, topics, payloads, make(chan error, 1)}
-		select {
-		case s.statements <- st:
-		case <-ctx.Done():
-			return &unsentError{ctx.Err()} // no connection was to be had
-		}
-		select {
-		case err := <-st.answer:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
+	s.p = newPublisher(cut, s, publishTimeout, newReporter(&Config{Logger: slog.New(slog.DiscardHandler), OnError: s.errs.onError}))
 	return s
 }
+
+func (s *publishServer) acquire(ctx context.Context) (publishConn, error) {
+	deadline, _ := ctx.Deadline()
+	s.limits = time.Until(deadline)
+	if s.acquiring != nil {
+		s.acquiring()
+	}
+	switch {
+	case s.hung:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case s.away != nil:
+		return nil, s.away
+	}
+	s.held++
+	return s, nil
+}
+
+func (s *publishServer) release() {
+	s.held--
+	if s.releasing != nil {
+		s.releasing()
+	}
+}
+
+func (s *publishServer) reset() { s.resets++ }
+
+func (s *publishServer) resetIdle() {
+	if s.idle {
+		s.resets++
+	}
+}
+
+func (s *publishServer) notify(ctx context.Context, calls []*call) error {
+	if s.querying != nil {
+		s.querying()
+	}
+	topics, payloads := textsOf(calls)
+	st := &publishStatement{ctx, topics, payloads, make(chan error, 1)}
+	select {
+	case s.statements <- st:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-st.answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// publishFuncs is a pool in two functions.
+type publishFuncs struct {
+	mayAcquire func() error // nil: always
+	send       func(ctx context.Context, topics, payloads []string) error
+}
+
+func publisherOf(cut context.Context, pool *publishFuncs) *publisher {
+	return newPublisher(cut, pool, publishTimeout, newReporter(&Config{Logger: slog.New(slog.DiscardHandler)}))
+}
+
+func (f *publishFuncs) acquire(context.Context) (publishConn, error) {
+	if f.mayAcquire != nil {
+		return f, f.mayAcquire()
+	}
+	return f, nil
+}
+
+func (f *publishFuncs) notify(ctx context.Context, calls []*call) error {
+	topics, payloads := textsOf(calls)
+	return f.send(ctx, topics, payloads)
+}
+
+func (f *publishFuncs) release()   {}
+func (f *publishFuncs) resetIdle() {}
+func (f *publishFuncs) reset()     {}
 
 // call begins a call and returns when it waits for something.
 func (s *publishServer) call(ctx context.Context, topic, payload string) <-chan error {
@@ -64,6 +141,20 @@ func (s *publishServer) callPadded(ctx context.Context, topic, payload string, p
 	go func() { outcome <- s.p.publish(ctx, notification{topic, payload}, pad) }()
 	synctest.Wait()
 	return outcome
+}
+
+// batchOf begins n calls that will share the next statement.
+func (s *publishServer) batchOf(t *testing.T, n int) (outcomes []<-chan error) {
+	t.Helper()
+	first := s.call(t.Context(), "a", "e0")
+	st := s.next("e0")
+	for i := range n {
+		outcomes = append(outcomes, s.call(t.Context(), "a", fmt.Sprint("e", i+1)))
+	}
+	st.end(nil)
+	require.NoError(t, <-first)
+	s.p.events.Store(0)
+	return outcomes
 }
 
 // next is the statement that has been sent.
@@ -133,21 +224,23 @@ func TestPublisherTellsEqualEventsApart(t *testing.T) {
 		call("a", "e1", padKeyValue)
 		call("b", "e1", padKeyValue) // another topic
 		call("a", "e2:{}", padKeyValue)
-		call("a", "e1", nil) // text as it is: next batch
 		call("a", "e2:{}", padKeyValue)
 		call("a", "e1:null ", nil)       // in the way of the next one
 		call("a", "e1", padKeyValue)     // so that this takes the one behind it
 		call("a", "e1:null\n", nil)      // text that nobody has in this batch
-		call("a", "e1", nil)             // and once more
 		call("a", "e2:{} ", padKeyValue) // another codec would not, but it could
+		call("a", "e1", nil)             // text as it is: next batch
+		call("a", "e3", nil)             // in the order of arrival
+		call("a", "e1", nil)             // and once more
 		st.end(nil)
 		st = s.next("e1", "e1:null", "e1", "e2:{}", "e2:{} ", "e1:null ", "e1:null\t", "e1:null\n", "e2:{}  ")
 		require.Equal(t, []string{"a", "a", "b", "a", "a", "a", "a", "a", "a"}, st.topics)
 		st.end(nil)
-		s.next("e1").end(nil)
+		s.next("e1", "e3").end(nil)
+		st = s.next("e1")
 		call("a", "e2:{}", padKeyValue)
 		call("a", "e1:null", nil)
-		s.next("e1").end(nil)
+		st.end(nil)
 		s.next("e2:{}", "e1:null").end(nil) // what earlier batches held is of no concern
 		for _, outcome := range outcomes {
 			require.NoError(t, <-outcome)
@@ -167,8 +260,15 @@ func TestPublisherPadsWithinTheLimit(t *testing.T) {
 			outcomes = append(outcomes, s.call(t.Context(), "a", full), s.call(t.Context(), "a", almost))
 		}
 		st.end(nil)
-		s.next(full, almost, almost+" ").end(nil)
-		s.next(full).end(nil)
+		s.next(full, almost).end(nil)
+		s.next(full, almost).end(nil)
+		outcomes = append(outcomes, s.call(t.Context(), "a", "e0"))
+		st = s.next("e0")
+		for range 2 {
+			outcomes = append(outcomes, s.call(t.Context(), "a", almost))
+		}
+		st.end(nil)
+		s.next(almost, almost+" ").end(nil)
 		for _, outcome := range outcomes {
 			require.NoError(t, <-outcome)
 		}
@@ -222,6 +322,7 @@ func TestPublisherIsolatesTheGuilty(t *testing.T) {
 		require.NoError(t, <-first)
 		s.next("e1", "e2", "e3").end(publishRefusal("22023"))
 		s.next("e1").end(nil)
+		s.next("e2", "e3").end(publishRefusal("22023"))
 		s.next("e2").end(publishRefusal("22023"))
 		s.next("e3").end(io.ErrUnexpectedEOF)
 		require.NoError(t, <-good)
@@ -248,8 +349,6 @@ func TestPublisherNamesOutcomes(t *testing.T) {
 		"server crashed":          {&pgconn.PgError{SeverityUnlocalized: "PANIC", Code: "58030"}, ErrUnknownOutcome, nil},
 		"old server's error":      {&pgconn.PgError{Severity: "FEHLER", Code: "42501"}, ErrUnknownOutcome, nil},
 		"connection lost":         {io.ErrUnexpectedEOF, ErrUnknownOutcome, []error{ErrNotConnected}},
-		"no connection":           {&unsentError{io.ErrUnexpectedEOF}, ErrNotConnected, []error{ErrUnknownOutcome}},
-		"no connection, refused":  {&unsentError{&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "28P01"}}, ErrNotConnected, []error{ErrUnknownOutcome}},
 		"nothing written":         {publishSafe{}, ErrNotConnected, []error{ErrUnknownOutcome}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,6 +373,33 @@ func TestPublisherNamesOutcomes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where there is no connection nothing is sent; what the server says to that is told.
+func TestPublisherNamesWhyNothingIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		for _, cause := range []error{
+			io.ErrUnexpectedEOF,
+			&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "28P01"},
+			publishRefusal("22023"), // to a statement of a hook
+		} {
+			s.away = nil
+			first := s.call(t.Context(), "a", "e0")
+			st := s.next("e0")
+			outcomes := []<-chan error{s.call(t.Context(), "a", "e1"), s.call(t.Context(), "a", "e2")}
+			s.away = cause
+			st.end(nil)
+			require.NoError(t, <-first)
+			for _, outcome := range outcomes {
+				err := <-outcome
+				require.ErrorIs(t, err, ErrNotConnected)
+				require.ErrorIs(t, err, cause)
+				require.NotErrorIs(t, err, ErrUnknownOutcome)
+			}
+		}
+		require.Equal(t, uint64(6), s.p.failures.Load())
+	})
 }
 
 type publishSafe struct{}
@@ -354,74 +480,283 @@ func TestPublisherLeavesAlone(t *testing.T) {
 		require.Error(t, st.ctx.Err())
 		s.next("e1").end(nil)
 		require.NoError(t, <-next)
+		require.False(t, s.p.busy)
 
+		s.hung = true
+		ctx, cancel = context.WithCancel(t.Context())
 		alone = s.call(ctx, "a", "e2")
+		cancel()
 		err = <-alone
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.NotErrorIs(t, err, ErrUnknownOutcome, "nothing was sent")
-		require.NotErrorIs(t, err, ErrNotConnected, "nor was it tried")
+		require.ErrorIs(t, err, ErrNotConnected)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, ErrUnknownOutcome)
 		require.False(t, s.p.busy)
 	})
 }
 
-// One that is to lead at the moment when its context ends passes the lead on.
-func TestPublisherLeavesAsItIsToLead(t *testing.T) {
+// Callers who wait less than PublishTimeout add up.
+func TestPublisherResetsForImpatientCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
-		s.p.busy = true // somebody leads
+		s.idle = true
+		impatient := func(wait time.Duration) {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			defer cancel()
+			outcome := s.call(ctx, "a", "e0")
+			if !s.hung {
+				s.next("e0")
+			}
+			require.ErrorIs(t, <-outcome, context.DeadlineExceeded)
+		}
+		impatient(publishTimeout/2 - 1)
+		answered := s.call(t.Context(), "a", "e0")
+		s.next("e0").end(publishRefusal("42501"))
+		require.Error(t, <-answered)
+		impatient(publishTimeout/2 - 1)
+		require.Zero(t, s.resets, "there was an answer in between")
+		impatient(1)
+		require.Equal(t, 1, s.resets)
+		s.hung = true
+		impatient(publishTimeout / 4)
+		require.Equal(t, 1, s.resets)
+		impatient(publishTimeout / 4)
+		require.Equal(t, 2, s.resets)
+	})
+}
+
+// A batch that everybody has left is not sent, and neither are its events in the way of others.
+func TestPublisherForgetsThoseWhoLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		first := s.call(t.Context(), "a", "e0")
+		st := s.next("e0")
 		ctx, cancel := context.WithCancel(t.Context())
-		leaves, stays := s.call(ctx, "a", "e1"), s.call(t.Context(), "a", "e2")
-		s.p.mu.Lock()
-		cancel() // it wakes up, but cannot leave yet
-		next := s.p.waiting[0]
-		s.p.waiting = s.p.waiting[1:]
-		next.answer <- answer{lead: true}
-		s.p.mu.Unlock()
-		err := <-leaves
-		require.ErrorIs(t, err, context.Canceled)
-		require.NotErrorIs(t, err, ErrUnknownOutcome)
-		s.next("e2").end(nil)
+		var leave []<-chan error
+		for i := range 3*maxBatchEvents + 10 {
+			leave = append(leave, s.call(ctx, "a", fmt.Sprint("e", i)))
+		}
+		stays := s.call(t.Context(), "a", "e1:1")
+		require.Len(t, s.p.waiting, 4)
+		cancel()
+		for _, outcome := range leave {
+			err := <-outcome
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, ErrUnknownOutcome)
+		}
+		require.Len(t, s.p.waiting, 1, "with the one who stays")
+		st.end(nil)
+		require.NoError(t, <-first)
+		s.next("e1:1").end(nil)
 		require.NoError(t, <-stays)
 		require.False(t, s.p.busy)
 	})
 }
 
-// A server that does not answer is not waited for without end: others wait behind it.
+// A server that does not answer is not waited for without end: others wait behind it. Its pool is emptied, so that other
+// dead connections do not answer in its place.
 func TestPublisherTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
-		start := time.Now()
-		first := s.call(context.Background(), "a", "e0")
-		s.next("e0")
-		second := s.call(context.Background(), "a", "e1")
-		require.ErrorIs(t, <-first, ErrUnknownOutcome)
-		require.Equal(t, publishTimeout, time.Since(start).Truncate(time.Millisecond))
-		require.ErrorIs(t, <-second, ErrNotConnected, "the test takes no further statement")
-		require.Equal(t, 2*publishTimeout, time.Since(start).Truncate(time.Millisecond))
+		for i := range 3 { // each statement has its own time
+			start := time.Now()
+			first := s.call(context.Background(), "a", "e0")
+			st := s.next("e0")
+			second := s.call(context.Background(), "a", "e1")
+			err := <-first
+			require.Equal(t, publishTimeout, time.Since(start))
+			require.ErrorIs(t, err, ErrUnknownOutcome)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "no answer within 5s")
+			require.Error(t, st.ctx.Err())
+			require.Equal(t, i+1, s.resets)
+			st = s.next("e1")
+			time.Sleep(publishTimeout - time.Nanosecond)
+			synctest.Wait()
+			require.NoError(t, st.ctx.Err())
+			st.end(nil)
+			require.NoError(t, <-second)
+			require.Error(t, st.ctx.Err(), "the context of a statement ends with it")
+			require.Equal(t, i+1, s.resets)
+		}
 	})
 }
 
-// Each statement has its own time, also one that begins while the watch over an earlier one is still set; and the error
-// says what happened.
-func TestPublisherTimesEachStatement(t *testing.T) {
+// Nor is a pool that comes up with no connection. Only idle connections can be what kept it.
+func TestPublisherTimesOutWithoutConnection(t *testing.T) {
+	for _, idle := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newPublishServer(t)
+			s.hung, s.idle = true, idle
+			start := time.Now()
+			err := <-s.call(context.Background(), "a", "e0")
+			require.Equal(t, publishTimeout/2, time.Since(start))
+			require.Equal(t, publishTimeout/2, s.limits, "the pool is told: it destroys what it then still waits for")
+			require.ErrorIs(t, err, ErrNotConnected)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "no connection of the pool within 2.5s")
+			require.Equal(t, map[bool]int{true: 1, false: 0}[idle], s.resets)
+			s.hung = false
+			next := s.call(t.Context(), "a", "e1")
+			s.next("e1").end(nil)
+			require.NoError(t, <-next)
+		})
+	}
+}
+
+// A time-out resets the pool, and nothing else does.
+func TestPublisherResetsForNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
-		for range 3 {
-			early := s.call(context.Background(), "a", "e0")
-			st := s.next("e0")
-			time.Sleep(publishTimeout / 2)
-			st.end(nil)
-			require.NoError(t, <-early)
-			require.Error(t, st.ctx.Err(), "the context of a statement ends with it")
+		s.idle = true
+		for _, err := range []error{nil, io.ErrUnexpectedEOF, publishRefusal("42501"), context.DeadlineExceeded} {
+			outcome := s.call(t.Context(), "a", "e0")
+			s.next("e0").end(err)
+			require.ErrorIs(t, <-outcome, err)
+		}
+		s.away = io.ErrUnexpectedEOF
+		require.ErrorIs(t, <-s.call(t.Context(), "a", "e0"), ErrNotConnected)
+		s.away, s.hung = nil, true
+		outcome := s.call(t.Context(), "a", "e0")
+		s.cut()
+		require.ErrorIs(t, <-outcome, ErrNotConnected)
+		require.Zero(t, s.resets)
+	})
+}
 
-			start := time.Now()
-			late := s.call(context.Background(), "a", "e1")
-			s.next("e1")
-			err := <-late
-			require.Equal(t, publishTimeout, time.Since(start).Truncate(time.Millisecond))
-			require.ErrorIs(t, err, ErrUnknownOutcome)
-			require.ErrorContains(t, err, "no answer within 15s")
-			time.Sleep(2 * publishTimeout)
+// A time-out in the middle of what is sent apart ends all of it: none of the rest is tried, nor sent.
+func TestPublisherGivesUpTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		outcomes := s.batchOf(t, 8)
+		s.next("e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8").end(publishRefusal("22P05"))
+		s.next("e1", "e2", "e3", "e4").end(publishRefusal("22P05"))
+		s.next("e1", "e2").end(nil)
+		time.Sleep(publishTimeout - time.Nanosecond) // the time of a statement begins with it
+		s.next("e3", "e4").end(publishRefusal("22P05"))
+		st := s.next("e3")
+		time.Sleep(publishTimeout - time.Nanosecond)
+		synctest.Wait()
+		require.NoError(t, st.ctx.Err())
+		time.Sleep(time.Nanosecond)
+		require.NoError(t, <-outcomes[0])
+		require.NoError(t, <-outcomes[1])
+		require.ErrorIs(t, <-outcomes[2], ErrUnknownOutcome)
+		for _, outcome := range outcomes[3:] {
+			err := <-outcome
+			require.ErrorIs(t, err, ErrNotConnected)
+			require.ErrorContains(t, err, "no answer within 5s")
+			require.NotErrorIs(t, err, ErrUnknownOutcome)
+		}
+		require.Equal(t, 1, s.resets)
+		require.Equal(t, uint64(2), s.p.events.Load())
+		require.Equal(t, uint64(6), s.p.failures.Load())
+	})
+}
+
+// What a hook of the pool or a tracer throws is the outcome of the statement, and no more.
+func TestPublisherSurvivesHooks(t *testing.T) {
+	for place, want := range map[string]error{"acquiring": ErrNotConnected, "querying": ErrUnknownOutcome, "releasing": nil} {
+		for way, throw := range throws {
+			t.Run(place+", "+way, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newPublishServer(t)
+					hook := map[string]*func(){"acquiring": &s.acquiring, "querying": &s.querying, "releasing": &s.releasing}[place]
+					first := s.call(t.Context(), "a", "e1")
+					st := s.next("e1")
+					outcomes := []<-chan error{s.call(t.Context(), "a", "e2"), s.call(context.Background(), "a", "e3")}
+					before := map[string]int{"releasing": 1}[place] // calls of the hook before that for the batch
+					*hook = func() {
+						if before--; before == -1 {
+							throw()
+						}
+					}
+					st.end(nil)
+					require.NoError(t, <-first)
+					if place == "releasing" {
+						s.next("e2", "e3").end(nil)
+					}
+					for _, outcome := range outcomes {
+						err := <-outcome
+						if want == nil {
+							require.NoError(t, err, "it was sent before")
+							continue
+						}
+						require.ErrorIs(t, err, want)
+						require.ErrorIs(t, err, ErrPanic)
+						if way == "panic" {
+							require.ErrorIs(t, err, errThrown)
+						}
+					}
+					reported := s.errs.await(t, func(err error) bool { return errors.Is(err, ErrPanic) })
+					require.ErrorContains(t, reported, "publisher_test.go", "the stack says where")
+					require.Zero(t, s.held)
+					next := s.call(t.Context(), "a", "e4")
+					s.next("e4").end(nil)
+					require.NoError(t, <-next)
+					s.p.close(t.Context())
+					require.Equal(t, uint64(4), s.p.events.Load()+s.p.failures.Load())
+				})
+			})
+		}
+	}
+}
+
+// Whoever leaves while there is no connection yet knows that nothing is sent. If all do, the connection goes back unused.
+func TestPublisherLeavesBeforeThereIsAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		connected := make(chan struct{})
+		first := s.call(t.Context(), "a", "e0")
+		st := s.next("e0")
+		s.acquiring = func() { <-connected }
+		ctx, cancel := context.WithCancel(t.Context())
+		leaves, stays := s.call(ctx, "a", "e1"), s.call(t.Context(), "a", "e2")
+		st.end(nil)
+		require.NoError(t, <-first)
+		cancel()
+		err := <-leaves
+		require.ErrorIs(t, err, ErrNotConnected)
+		require.ErrorIs(t, err, context.Canceled)
+		connected <- struct{}{}
+		s.next("e2").end(nil)
+		require.NoError(t, <-stays)
+
+		ctx, cancel = context.WithCancel(t.Context())
+		first = s.call(t.Context(), "a", "e3")
+		connected <- struct{}{}
+		st = s.next("e3")
+		leaves = s.call(ctx, "a", "e4")
+		st.end(nil)
+		require.NoError(t, <-first)
+		cancel()
+		require.ErrorIs(t, <-leaves, ErrNotConnected)
+		connected <- struct{}{}
+		synctest.Wait()
+		require.Zero(t, s.held)
+		require.False(t, s.p.busy)
+		require.Equal(t, uint64(3), s.p.events.Load())
+		require.Zero(t, s.p.failures.Load(), "nothing was tried")
+	})
+}
+
+// A tracer is told the values of the caller's context, if the caller is alone.
+func TestPublisherPassesValuesOn(t *testing.T) {
+	type key struct{}
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		ctx := context.WithValue(t.Context(), key{}, "mine")
+		outcomes := []<-chan error{s.call(ctx, "a", "e1")}
+		st := s.next("e1")
+		require.Equal(t, "mine", st.ctx.Value(key{}))
+		for range 2 {
+			outcomes = append(outcomes, s.call(ctx, "a", "e2"))
+		}
+		st.end(nil)
+		st = s.next("e2", "e2:null")
+		require.Nil(t, st.ctx.Value(key{}))
+		st.end(nil)
+		for _, outcome := range outcomes {
+			require.NoError(t, <-outcome)
 		}
 	})
 }
@@ -506,7 +841,14 @@ func runPublisherModel(t *testing.T, seed uint64) {
 	underWay := 0
 	cut, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p := newPublisher(cut, func(ctx context.Context, topics, payloads []string) error {
+	p := publisherOf(cut, &publishFuncs{mayAcquire: func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if rnd.IntN(12) == 0 {
+			return io.EOF
+		}
+		return nil
+	}, send: func(ctx context.Context, topics, payloads []string) error {
 		mu.Lock()
 		underWay++
 		if underWay > 1 {
@@ -519,12 +861,7 @@ func runPublisherModel(t *testing.T, seed uint64) {
 		if len(distinct) != len(payloads) {
 			t.Errorf("the server would fold %q", payloads)
 		}
-		fate := rnd.IntN(12)
-		if fate == 0 {
-			underWay--
-			mu.Unlock()
-			return &unsentError{io.EOF}
-		}
+		fate := 1 + rnd.IntN(11)
 		mu.Unlock()
 		if fate > 3 { // takes its time
 			select {
@@ -554,7 +891,7 @@ func runPublisherModel(t *testing.T, seed uint64) {
 			committed[strings.TrimSpace(payload)]++
 		}
 		return nil
-	})
+	}})
 
 	var waits sync.WaitGroup
 	yes, no := make(map[string]int), make(map[string]int) // answers; the rest is unknown

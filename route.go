@@ -81,7 +81,7 @@ func decodeSafely(codec Codec, ev *Event) (err error) {
 	returned := false
 	defer func() {
 		if v := recover(); !returned && v != nil {
-			err = fmt.Errorf("codec: %w", panicError(v))
+			err = thrown("codec", v)
 		}
 	}()
 	err = codec.Decode(ev)

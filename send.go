@@ -2,53 +2,147 @@ package pghub
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// unsentError is an error from before anything was sent.
-type unsentError struct{ error }
+// This file is what the publisher does with a batch: a connection, statements, time limits, and what came of it.
 
-func (e *unsentError) Unwrap() error { return e.error }
+// acquire gets a connection of the pool.
+func (p *publisher) acquire(ctx context.Context) (conn publishConn, err error) {
+	err = errEnded // unless it returns
+	defer p.catch(&err, "a hook of the pool")
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout/2, p.noConnection)
+	defer cancel()
+	conn, err = p.pool.acquire(ctx)
+	if err != nil && ctx.Err() != nil {
+		if p.isSilent(time.Since(began)) {
+			p.pool.resetIdle() // it was looking at a dead one
+		}
+		err = because(ctx, err)
+	}
+	return conn, err
+}
 
-// sendThrough sends statements through a connection of the pool, in whatever query mode the pool is configured for.
-func sendThrough(pool *pgxpool.Pool) func(ctx context.Context, topics, payloads []string) error {
-	return func(ctx context.Context, topics, payloads []string) error {
-		conn, err := pool.Acquire(ctx)
-		if err != nil {
-			return &unsentError{err}
-		}
-		defer conn.Release()
-		switch utf8 := takesUTF8(conn.Conn()); {
-		case utf8 && len(topics) == 1:
-			_, err = conn.Exec(ctx, notifySQL, topics[0], payloads[0])
-		case utf8:
-			_, err = conn.Exec(ctx, notifyManySQL, topics, payloads)
-		default:
-			_, err = conn.Exec(ctx, notifyConvertedSQL, inBytes(topics...), inBytes(payloads...))
-		}
+// sendAll sends calls in one statement, or in several if the server refuses one of them: it does not say which. Each gets its
+// outcome. An error means that the server no longer answers.
+func (p *publisher) sendAll(conn publishConn, calls []*call) error {
+	err := p.send(p.cut, conn, calls)
+	if len(calls) == 1 || !refusesOne(err) {
+		return p.settle(calls, true, err)
+	}
+	half := len(calls) / 2 // nothing was committed
+	if err := p.sendAll(conn, calls[:half]); err != nil {
+		return p.settle(calls[half:], false, err)
+	}
+	return p.sendAll(conn, calls[half:])
+}
+
+// send sends calls in one statement.
+func (p *publisher) send(ctx context.Context, conn publishConn, calls []*call) (err error) {
+	err = errEnded // unless it returns
+	defer p.catch(&err, "a tracer")
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, p.noAnswer)
+	defer cancel()
+	if err = conn.notify(ctx, calls); err == nil || ctx.Err() == nil {
+		p.silent = 0
 		return err
 	}
-}
-
-const (
-	notifySQL          = `SELECT pg_notify($1, $2)`
-	notifyManySQL      = `SELECT count(pg_notify(t, p)) FROM unnest($1::text[], $2::text[]) AS n(t, p)`
-	notifyConvertedSQL = `SELECT count(pg_notify(convert_from(t, 'UTF8'), convert_from(p, 'UTF8'))) FROM unnest($1::bytea[], $2::bytea[]) AS n(t, p)`
-)
-
-// takesUTF8 tells whether the server takes text on a connection as UTF-8. Unless told otherwise, it takes it to be in the
-// encoding of the database, and turns é into Ã© where that is LATIN1.
-func takesUTF8(conn *pgx.Conn) bool {
-	encoding := conn.PgConn().ParameterStatus("client_encoding")
-	return encoding == "UTF8" || encoding == "" // a pooler may not say
-}
-
-func inBytes(texts ...string) [][]byte {
-	b := make([][]byte, len(texts))
-	for i, text := range texts {
-		b[i] = []byte(text)
+	if p.isSilent(time.Since(began)) {
+		p.pool.reset() // the others are likely to be dead too
 	}
-	return b
+	return because(ctx, err)
+}
+
+// isSilent adds the time for which somebody has waited in vain, and tells whether that is enough to give up the connections
+// of the pool: those that are dead must not answer one after the other.
+func (p *publisher) isSilent(waited time.Duration) bool {
+	if p.silent += waited; p.silent < p.timeout/2 || p.cut.Err() != nil {
+		return false
+	}
+	p.silent = 0
+	return true
+}
+
+// because adds why a context has ended to an error that does not say so.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// release gives a connection back. What was sent is sent, whatever a hook does now.
+func (p *publisher) release(conn publishConn) {
+	err := errEnded // unless it returns
+	defer p.catch(&err, "a hook of the pool")
+	conn.release()
+	err = nil
+}
+
+// catch makes an error of a panic, and reports where that, or the end of the goroutine, came from.
+func (p *publisher) catch(err *error, what string) {
+	if v := recover(); v != nil {
+		*err = thrown(what, v)
+	} else if *err != errEnded {
+		return
+	}
+	p.report.trouble("panic", fmt.Errorf("pghub: notify: %w\n%s", *err, debug.Stack()))
+}
+
+// countEnded counts the calls without an outcome among those whose goroutine is at its end.
+func (p *publisher) countEnded(calls []*call) {
+	for _, c := range calls {
+		if c.err == errUndecided {
+			p.failures.Add(1)
+		}
+	}
+}
+
+// settle counts and names the outcome of calls that went together. It returns an error if there was no answer.
+func (p *publisher) settle(calls []*call, sent bool, err error) error {
+	if err == nil {
+		p.batches.Add(1)
+		p.events.Add(uint64(len(calls)))
+		for _, c := range calls {
+			c.err = nil
+		}
+		return nil
+	}
+	p.failures.Add(uint64(len(calls)))
+	if p.cut.Err() != nil {
+		err = fmt.Errorf("%w: %w", errCutOff, err)
+	}
+	var pgErr *pgconn.PgError
+	refused := sent && errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR" // and rolled back
+	outcome := err
+	switch {
+	case refused:
+	case !sent, pgconn.SafeToRetry(err):
+		outcome = fmt.Errorf("%w: %w", ErrNotConnected, err)
+	default:
+		outcome = fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+	for _, c := range calls {
+		c.err = outcome
+	}
+	if refused {
+		return nil
+	}
+	return err
+}
+
+var errCutOff = errors.New("the hub was cut off")
+
+// refusesOne tells an error about the data of one notification from one about all of them.
+func refusesOne(err error) bool {
+	var pgErr *pgconn.PgError
+	const dataException = "22"
+	return errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR" && len(pgErr.Code) == 5 && pgErr.Code[:2] == dataException
 }

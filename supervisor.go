@@ -140,7 +140,7 @@ func (s *supervisor) live() (lost *source.Peer, listened time.Duration, err erro
 func (s *supervisor) runSession(sess source.Session) error {
 	ended := make(chan error, 1)
 	go func() {
-		err := fmt.Errorf("%w: a codec called runtime.Goexit", ErrPanic)
+		err := thrown("codec", nil)
 		defer func() { ended <- err }()
 		err = sess.Run(s.ctx, s.router)
 	}()

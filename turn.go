@@ -38,7 +38,7 @@ func (c *Consumer) handle(ev *Event) {
 	defer func() {
 		if !returned {
 			c.panics.Add(1)
-			c.hub.report.trouble("panic", fmt.Errorf("pghub: handler of %s on an event of topic %q: %w\n%s", c.describe(), ev.Topic, panicError(recover()), debug.Stack()))
+			c.hub.report.trouble("panic", fmt.Errorf("pghub: %s: event of topic %q: %w\n%s", c.describe(), ev.Topic, thrown("handler", recover()), debug.Stack()))
 		}
 		c.queue.done()
 		if ev.Advisory != nil {
@@ -91,7 +91,7 @@ func (c *Consumer) tryResync() (ok bool) {
 	defer func() {
 		if !returned {
 			c.panics.Add(1)
-			err = fmt.Errorf("%w\n%s", panicError(recover()), debug.Stack())
+			err = fmt.Errorf("%w\n%s", thrown("Resync", recover()), debug.Stack())
 		}
 		if err != nil {
 			c.owed.failures++
@@ -118,17 +118,6 @@ func (c *Consumer) describeWith(topics []string) string {
 		return fmt.Sprintf("consumer %q (topics %q%s)", c.name, topics, more)
 	}
 	return fmt.Sprintf("a consumer of topics %q%s", topics, more)
-}
-
-// panicError makes an error of what recover returned: nil means that the goroutine was ended by runtime.Goexit.
-func panicError(value any) error {
-	switch v := value.(type) {
-	case nil:
-		return fmt.Errorf("%w: runtime.Goexit was called", ErrPanic)
-	case error:
-		return fmt.Errorf("%w: %w", ErrPanic, v)
-	}
-	return fmt.Errorf("%w: %v", ErrPanic, value)
 }
 
 // backoff is the wait before the attempt after so many failures: random, so that many hubs do not come back in step.
