@@ -18,9 +18,12 @@
 //     before reconnect, may be missing. reconnect comes after every LISTEN has been acknowledged again: what is
 //     committed after it arrives.
 //   - lag: this consumer's own queue was full, and exactly Advisory.Dropped events are missing here.
+//   - subscribe with a Gap: the server had refused this topic when the connection came back, and takes it only now.
+//     reconnect has named the topic in its Advisory.Err. What was committed on it until here is missing.
 //
 // Elsewhere nothing is missing, and nowhere does anything come twice or out of order. [ConsumerConfig].Resync is called
-// after each of them, before the first event that follows: the place to read again what events had kept up to date.
+// after each of them, before the first event that follows: the place to read again what events had kept up to date. With
+// ResyncFirst it is also called once at the beginning, so that there is one place where a cache loads.
 // The other supervisory events are connect, subscribe, and stop or close, after which no event follows; see [Action].
 //
 // # Back-pressure
@@ -31,8 +34,13 @@
 // [Overflow] decides: the oldest event goes, the newest goes, or the consumer is closed. What goes is counted, announced
 // by lag or by that close, and reported to [Config].OnError.
 //
-// A handler may therefore block, panic, publish, subscribe, or close its own consumer; it delays or breaks no other. A
-// panic is recovered and reported, and the consumer goes on with its next event.
+// There is one brake. A burst can be longer than a queue, and then a quick handler that only lacks a processor would lose
+// events. So the hub stops reading for up to a millisecond when a queue becomes half full, and again at each further eighth.
+// A handler that keeps up loses nothing. A handler that is stuck costs the hub four such pauses, once.
+//
+// A handler may therefore block, panic, publish, subscribe, or close its own consumer; it delays or breaks no other, not
+// even together with ten thousand that are stuck as well. Handlers run on as many goroutines as there are processors, and
+// on more where they block. A panic is recovered and reported, and the consumer goes on with its next event.
 //
 // # Publishing
 //

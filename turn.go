@@ -38,7 +38,7 @@ func (c *Consumer) handle(ev *Event) {
 	defer func() {
 		if !returned {
 			c.panics.Add(1)
-			c.hub.report.trouble("panic", fmt.Errorf("pghub: %s: event of topic %q: %w\n%s", c.describe(), ev.Topic, thrown("handler", recover()), debug.Stack()))
+			c.hub.report.trouble("panic", fmt.Errorf("pghub: %s, on an event of topic %q: %w\n%s", c.describe(), ev.Topic, thrown("handler", recover()), debug.Stack()))
 		}
 		c.queue.done()
 		if ev.Advisory != nil {
