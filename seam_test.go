@@ -81,7 +81,9 @@ func (s *memorySession) Run(ctx context.Context, sink source.Sink) error {
 
 func (s *memorySession) Barrier(context.Context) {}
 func (s *memorySession) LastAlive() time.Time    { return s.began }
-func (s *memorySession) Peer() source.Peer       { return source.Peer{Server: "memory", PID: 7, Version: "1"} }
+func (s *memorySession) Peer() source.Peer {
+	return source.Peer{Server: "memory", PID: 7, Version: "1"}
+}
 
 func (s *memorySession) send(words ...string) {
 	var burst []source.Message
