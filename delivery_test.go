@@ -72,6 +72,7 @@ func TestDeliveryStuckHandlers(t *testing.T) {
 					require.LessOrEqual(t, time.Since(start), watchTick, "while all of them are stuck")
 				}
 				time.Sleep(time.Second)
+				synctest.Wait()
 				require.False(t, hub.delivery.watching, "nobody waits, and so nobody watches")
 				close(release)
 				time.Sleep(time.Second)
@@ -113,8 +114,10 @@ func TestDeliveryShrinks(t *testing.T) {
 			deliveryPut(c, queueRun("a", 1))
 		}
 		time.Sleep(4*watchTick + watchTick/2)
+		synctest.Wait()
 		require.Greater(t, hub.delivery.shift.size, 4*runtime.GOMAXPROCS(0))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Equal(t, runtime.GOMAXPROCS(0), hub.delivery.shift.size)
 		require.True(t, deliveryIdle(hub.delivery))
 	})
