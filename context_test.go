@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -127,12 +128,17 @@ func TestDeliveryReleasedTogether(t *testing.T) {
 	hub.delivery.add(consumers...)
 	blocked.Wait()
 	d := hub.delivery
-	d.mu.Lock() // as the router does
-	last := d.shift
+	deadline := time.Now().Add(patience)
+	for d.mu.Lock(); d.watching; d.mu.Lock() {
+		d.mu.Unlock()
+		require.False(t, time.Now().After(deadline), "the watch goes on")
+		runtime.Gosched()
+	}
+	last := d.shift.workers // the lock is held from here on, as by the router
 	close(release)
 	back.Wait()
-	// Whoever was of an earlier shift is gone by itself. Those of the last one want the lock.
-	deadline := time.Now().Add(patience)
+	// Whoever was of an earlier shift leaves by itself. Only those of the last one, which is small again, want the lock.
+	require.LessOrEqual(t, last, runtime.GOMAXPROCS(0))
 	for {
 		d.lookout.mu.Lock()
 		here := 0
@@ -142,7 +148,7 @@ func TestDeliveryReleasedTogether(t *testing.T) {
 			}
 		}
 		d.lookout.mu.Unlock()
-		if here <= last.size {
+		if here <= last {
 			break
 		}
 		require.False(t, time.Now().After(deadline), "%d workers wait for the lock", here)

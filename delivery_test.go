@@ -38,6 +38,12 @@ func deliveryIdle(d *delivery) bool {
 		len(d.lookout.workers) == 0 && !d.lookout.looking
 }
 
+func deliverySize(d *delivery) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.shift.size
+}
+
 // Handlers that block for good cost the others no more than the moment until that is noticed, however many they are: the
 // workers double in every tick.
 func TestDeliveryStuckHandlers(t *testing.T) {
@@ -72,8 +78,9 @@ func TestDeliveryStuckHandlers(t *testing.T) {
 					require.LessOrEqual(t, time.Since(start), watchTick, "while all of them are stuck")
 				}
 				time.Sleep(time.Second)
-				synctest.Wait()
+				hub.delivery.mu.Lock()
 				require.False(t, hub.delivery.watching, "nobody waits, and so nobody watches")
+				hub.delivery.mu.Unlock()
 				close(release)
 				time.Sleep(time.Second)
 				require.True(t, deliveryIdle(hub.delivery))
@@ -114,11 +121,9 @@ func TestDeliveryShrinks(t *testing.T) {
 			deliveryPut(c, queueRun("a", 1))
 		}
 		time.Sleep(4*watchTick + watchTick/2)
-		synctest.Wait()
-		require.Greater(t, hub.delivery.shift.size, 4*runtime.GOMAXPROCS(0))
+		require.Greater(t, deliverySize(hub.delivery), 4*runtime.GOMAXPROCS(0))
 		time.Sleep(time.Second)
-		synctest.Wait()
-		require.Equal(t, runtime.GOMAXPROCS(0), hub.delivery.shift.size)
+		require.Equal(t, runtime.GOMAXPROCS(0), deliverySize(hub.delivery))
 		require.True(t, deliveryIdle(hub.delivery))
 	})
 }
