@@ -130,10 +130,10 @@ func (q *queue) firstLocked() (first run) {
 		if q.lead = q.lead[1:]; len(q.lead) == 0 {
 			q.lead = nil
 		}
-	} else if front := q.ring.at(0); len(*front) > q.batch {
-		first, *front = (*front)[:q.batch], (*front)[q.batch:]
+	} else if front := q.ring.at(0); len(front.run) > q.batch {
+		first, front.run = front.run[:q.batch], front.run[q.batch:]
 	} else {
-		first = *front
+		first = front.run
 		q.ring.pop()
 	}
 	switch {
@@ -230,33 +230,16 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 
 // revoke removes what waits of unsubscribed topics: events, and the news that the subscription is in effect.
 func (q *queue) revoke(topics ...string) {
+	gone := newTopicSet(topics)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	gone := make(map[string]bool, len(topics))
-	for _, t := range topics {
-		gone[t] = true
-	}
-	void := func(r run) bool {
-		if r.isAdvisory() {
-			return r[0].Advisory.Action == ActionSubscribe && gone[r[0].Advisory.Topic]
+	for _, r := range q.ring.remove(gone) {
+		if !r.isAdvisory() {
+			q.events -= len(r)
 		}
-		return gone[r[0].Topic]
 	}
-	q.lead = slices.DeleteFunc(q.lead, void)
-	kept := 0
-	for i := range q.ring.n {
-		r := *q.ring.at(i)
-		if void(r) {
-			if !r.isAdvisory() {
-				q.events -= len(r)
-			}
-			continue
-		}
-		*q.ring.at(kept) = r
-		kept++
-	}
-	q.ring.truncate(kept)
-	if q.handEnd > q.delivered.Load() && gone[q.handTopic] {
+	q.lead = slices.DeleteFunc(q.lead, func(r run) bool { return gone.has(r.topic()) })
+	if q.handEnd > q.delivered.Load() && gone.has(q.handTopic) {
 		q.recall.Store(true)
 	}
 }
@@ -304,15 +287,15 @@ func (q *queue) dropLocked(n int) {
 	for n > 0 {
 		front := q.ring.at(0)
 		if front.isAdvisory() {
-			q.lead = append(q.lead, *front)
+			q.lead = append(q.lead, front.run)
 			q.ring.pop()
 			continue
 		}
-		drop := min(n, len(*front))
+		drop := min(n, len(front.run))
 		n -= drop
 		q.lead = addLag(q.lead, drop)
-		if drop < len(*front) {
-			*front = (*front)[drop:]
+		if drop < len(front.run) {
+			front.run = front.run[drop:]
 		} else {
 			q.ring.pop()
 		}
