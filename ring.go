@@ -1,6 +1,5 @@
 package pghub
 
-
 // run is a stretch of events of one topic, or a single advisory. It is shared, and not changed.
 type run []*Event
 
