@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -24,6 +25,25 @@ func subscribeIsInEffect(t *testing.T, b Backend) {
 	require.NoError(t, c.Subscribe(within(t), "topic7"), "it has this one")
 	b.Publish(Message{"topic7", "e2"})
 	seen.expect(t, "topic7 e2")
+}
+
+// What is committed after the advisory arrives, too: it is not ahead of the source.
+func advisoryIsInEffect(t *testing.T, b Backend) {
+	const topics = 100
+	hub := startHub(t, b, nil)
+	seen := newStream()
+	c := consume(t, hub, func(ctx context.Context, ev *pghub.Event) {
+		seen.handle(ctx, ev)
+		if ev.Advisory != nil && ev.Advisory.Action == pghub.ActionSubscribe {
+			b.Publish(Message{ev.Advisory.Topic, "e1"})
+		}
+	}, nil)
+	for i := range topics {
+		topic := fmt.Sprint("topic", i)
+		asked := background(func() error { return c.Subscribe(within(t), topic) })
+		seen.expect(t, "subscribe "+topic, topic+" e1")
+		require.NoError(t, answered(t, asked, "Subscribe"))
+	}
 }
 
 // Topics that were recorded before Start are in effect when it returns.

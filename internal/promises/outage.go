@@ -20,7 +20,6 @@ func answersDuringAnOutage(t *testing.T, b Backend) {
 	c := consume(t, hub, seen.handle, &pghub.ConsumerConfig{Topics: []string{"a", "left"}})
 	b.Down()
 	seen.await(t, "disconnect")
-	require.NotEqual(t, pghub.StateListening, hub.State())
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 func All() []Promise {
 	return []Promise{
 		{"SubscribeIsInEffect", subscribeIsInEffect},
+		{"AdvisoryIsInEffect", advisoryIsInEffect},
 		{"TopicsBeforeStart", topicsBeforeStart},
 		{"ManySubscribe", manySubscribe},
 		{"UnsubscribeIsInEffect", unsubscribeIsInEffect},

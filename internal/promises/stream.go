@@ -3,6 +3,7 @@ package promises
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,7 +16,11 @@ import (
 )
 
 // patience is how long a test waits for what must come. A loaded machine makes it no failure.
-const patience = time.Minute
+var patience = time.Minute
+
+func init() {
+	flag.DurationVar(&patience, "promises.patience", patience, "how long a test waits for what must come")
+}
 
 // stream is a handler that keeps all it gets: events as "topic payload", advisories as "action", with what matters of it.
 type stream struct {
