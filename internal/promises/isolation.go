@@ -13,7 +13,7 @@ import (
 
 // Handlers that are stuck delay no other, and lose nothing that their queue has room for.
 func stuckHandlers(t *testing.T, b Backend) {
-	const stuck, events = 300, 200
+	const stuck, events = 300, 50
 	hub := startHub(t, b, nil)
 	quick := watch(t, hub, "a")
 	open := make(chan struct{})

@@ -96,8 +96,9 @@ func (s *stream) await(t *testing.T, line string) *pghub.Event {
 func (s *stream) expect(t *testing.T, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
-		next, _ := s.next(t)
-		require.Equal(t, line, next, "the last are %q", tail(s.all()))
+		if next, _ := s.next(t); next != line {
+			require.Equal(t, line, next, "the last are %q", tail(s.all()))
+		}
 	}
 }
 
