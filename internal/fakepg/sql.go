@@ -141,16 +141,6 @@ func (st statement) verb() string {
 	return st[0].text
 }
 
-// mentions reports whether the bare name occurs.
-func (st statement) mentions(name string) bool {
-	for _, t := range st {
-		if t == (token{word, name}) {
-			return true
-		}
-	}
-	return false
-}
-
 // name returns the channel or savepoint name that the statement's first token is.
 func (st statement) name() (string, error) {
 	if len(st) == 0 {
