@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -228,92 +227,6 @@ func blanks(n int) string {
 		b = append(b, " \t\n\r"[(n-1)%4])
 	}
 	return string(b)
-}
-
-// appendJSON appends value as compact JSON. The error wraps ErrValue.
-func appendJSON(dst []byte, value any) ([]byte, error) {
-	if s, ok := value.(string); ok {
-		if isPlain(s) {
-			return append(append(append(dst, '"'), s...), '"'), nil
-		}
-		if !utf8.ValidString(s) {
-			return nil, fmt.Errorf("%w: a string is not valid UTF-8", ErrValue)
-		}
-	}
-	start := len(dst)
-	w := appendWriter{dst}
-	enc := json.NewEncoder(&w)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrValue, err)
-	}
-	b := w.b[:len(w.b)-1] // Encode ends with a newline
-	// The encoder writes \ufffd for bytes that are not UTF-8, and hardly for anything else.
-	if bytes.Contains(b[start:], []byte(`\ufffd`)) && hasInvalidString(reflect.ValueOf(value), 0) {
-		return nil, fmt.Errorf("%w: a string in a %T is not valid UTF-8", ErrValue, value)
-	}
-	return b, nil
-}
-
-// isPlain reports whether a string stands for itself between quotes.
-func isPlain(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
-}
-
-func appendJSONString(dst []byte, s string) []byte {
-	dst, err := appendJSON(dst, s)
-	if err != nil { // a topic that was subscribed to has been checked
-		panic(err)
-	}
-	return dst
-}
-
-type appendWriter struct{ b []byte }
-
-func (w *appendWriter) Write(p []byte) (int, error) {
-	w.b = append(w.b, p...)
-	return len(p), nil
-}
-
-// hasInvalidString looks for a string that is not UTF-8 in what the encoder has just written without error.
-func hasInvalidString(v reflect.Value, depth int) bool {
-	const deepest = 1000 // the encoder finds cycles only much further down
-	if depth > deepest {
-		return false
-	}
-	switch v.Kind() {
-	case reflect.String:
-		return !utf8.ValidString(v.String())
-	case reflect.Pointer, reflect.Interface:
-		return hasInvalidString(v.Elem(), depth+1)
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if hasInvalidString(v.Field(i), depth+1) {
-				return true
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return false // base64, or json.RawMessage
-		}
-		for i := range v.Len() {
-			if hasInvalidString(v.Index(i), depth+1) {
-				return true
-			}
-		}
-	case reflect.Map:
-		for it := v.MapRange(); it.Next(); {
-			if hasInvalidString(it.Key(), depth+1) || hasInvalidString(it.Value(), depth+1) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 const (

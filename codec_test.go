@@ -564,3 +564,64 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+type (
+	textOf    struct{ text []byte } // writes it as text
+	jsonOf    struct{ text []byte } // encodes it by itself
+	ptrTextOf struct{ text []byte } // as textOf, where it can be addressed
+	textKey   struct{ text byte }
+	jsonKey   string // is a string to the encoder, whatever it has to say as JSON
+	rawText   []byte // is JSON as it is
+)
+
+func (v textOf) MarshalText() ([]byte, error)     { return v.text, nil }
+func (v jsonOf) MarshalJSON() ([]byte, error)     { return json.Marshal(string(v.text)) }
+func (v *ptrTextOf) MarshalText() ([]byte, error) { return v.text, nil }
+func (v textKey) MarshalText() ([]byte, error)    { return []byte{v.text}, nil }
+func (jsonKey) MarshalJSON() ([]byte, error)      { return []byte(`"fine"`), nil }
+func (v rawText) MarshalJSON() ([]byte, error)    { return v, nil }
+
+// Text that is not UTF-8 is refused wherever it comes from: the encoder would replace it in silence.
+func TestCodecRefusesWhatMarshalersMakeOfInvalidText(t *testing.T) {
+	invalid := map[string]any{
+		"text":                       textOf{[]byte("\xff")},
+		"text, deep":                 map[string]any{"a": []any{textOf{[]byte("\xff")}}},
+		"text by pointer":            &ptrTextOf{[]byte("\xff")},
+		"text of an addressed field": &struct{ V ptrTextOf }{ptrTextOf{[]byte("\xff")}},
+		"text of an embedded field":  struct{ textOf }{textOf{[]byte("\xff")}},
+		"JSON":                       jsonOf{[]byte("\xff")},
+		"JSON, deep":                 []any{jsonOf{[]byte("\xff")}},
+		"JSON by pointer":            &jsonOf{[]byte("\xff")},
+		"key of text":                map[textKey]int{{'\xff'}: 1},
+		"key by pointer":             map[*textKey]int{{'\xff'}: 1},
+		"key of JSON":                map[jsonKey]int{"\xff": 1},
+	}
+	for name, value := range invalid {
+		t.Run(name, func(t *testing.T) {
+			_, err := KeyValueCodec{}.Append(nil, nil, value)
+			require.ErrorIs(t, err, ErrValue)
+		})
+	}
+	escape := json.RawMessage("\"\\ufffd\"")
+	valid := map[string]any{
+		"text":                   textOf{[]byte("\ufffd")},
+		"JSON":                   jsonOf{[]byte("\ufffd")},
+		"escape, raw":            rawText(escape),
+		"escape, by pointer":     &escape,
+		"escape beside the rest": []any{escape, textOf{[]byte("a")}, jsonOf{[]byte("a")}, map[textKey]any{{'a'}: nil}, map[*textKey]int{{'a'}: 1}, map[*ptrTextOf]int{nil: 1}, (*textOf)(nil), (*jsonOf)(nil), nil},
+		"what is not written": struct {
+			A json.RawMessage
+			B string `json:"-"`
+			c string
+		}{escape, "\xff", "\xff"},
+	}
+	for name, value := range valid {
+		t.Run("valid "+name, func(t *testing.T) {
+			payload, err := KeyValueCodec{}.Append(nil, nil, value)
+			require.NoError(t, err)
+			want, err := json.Marshal(value)
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(payload[2:]))
+		})
+	}
+}

@@ -19,9 +19,9 @@ import (
 // to be sent: so a caller whose context ends simply leaves.
 type publisher struct {
 	pool    publishPool
-	timeout time.Duration   // of a statement
-	cut     context.Context // ends when the hub is cut off
+	timeout time.Duration // of a statement
 	report  *reporter
+	limit   limit
 
 	noConnection, noAnswer error // the causes of time-outs
 
@@ -65,11 +65,13 @@ type call struct {
 type notification struct{ topic, payload string }
 
 func newPublisher(cut context.Context, pool publishPool, timeout time.Duration, report *reporter) *publisher {
-	return &publisher{
-		pool: pool, timeout: timeout, cut: cut, report: report, idle: make(chan struct{}),
+	p := &publisher{
+		pool: pool, timeout: timeout, report: report, idle: make(chan struct{}),
 		noConnection: fmt.Errorf("no connection of the pool within %v: %w", timeout/2, context.DeadlineExceeded),
 		noAnswer:     fmt.Errorf("no answer within %v: %w", timeout, context.DeadlineExceeded),
 	}
+	context.AfterFunc(cut, p.limit.cutOff)
+	return p
 }
 
 // publish returns when the notification has been committed, or why not.
@@ -106,9 +108,8 @@ func (p *publisher) publishAlone(c *call) error {
 	calls := []*call{c}
 	defer p.handOver()
 	defer p.countEnded(calls)
-	ctx, cancel := context.WithCancelCause(c.ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(p.cut, func() { cancel(errCutOff) })()
+	ctx, end := p.limit.begin(c.ctx)
+	defer end()
 	conn, err := p.acquire(ctx)
 	if err != nil {
 		p.settle(calls, false, err)
@@ -211,13 +212,15 @@ func (p *publisher) sendNext() {
 		p.countEnded(b.calls)
 		close(b.done)
 	}()
+	ctx, end := p.limit.begin(context.Background())
+	defer end()
 	var conn publishConn
-	if conn, err = p.acquire(p.cut); err != nil {
+	if conn, err = p.acquire(ctx); err != nil {
 		return
 	}
 	defer p.release(conn)
 	if b = p.take(); b != nil {
-		p.sendAll(conn, b.calls)
+		p.sendAll(ctx, conn, b.calls)
 	}
 }
 
@@ -256,4 +259,5 @@ func (p *publisher) close(ctx context.Context) {
 	case <-p.idle:
 	case <-ctx.Done():
 	}
+	p.limit.close()
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,29 +110,69 @@ func TestReportNeverBlocks(t *testing.T) {
 		for range more {
 			r.trouble("test", errors.New("another"))
 		}
-		require.Len(t, r.waiting, errorsWaitingForUser)
+		require.Len(t, r.errs.waiting, errorsWaitingForUser)
+		require.Equal(t, []string{"WARN first"}, log.said(), "the log goes on")
 		close(release)
 		synctest.Wait()
 		require.Equal(t, 1+errorsWaitingForUser, heard)
 		require.Contains(t, log.said()[len(log.said())-1], "errors=100", "how many found no room is logged")
-		require.False(t, r.talking)
+		require.False(t, r.errs.talking || r.lines.talking)
 	})
 }
 
-// A logger that blocks delays nobody either.
+// A logger that blocks delays nobody either, not even OnError, and what waits for it is bounded.
 func TestReportSlowLogger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		log := &reportLog{trap: func() { <-release }}
-		r := newReporter(&Config{Logger: slog.New(log)})
+		heard := 0
+		r := newReporter(&Config{Logger: slog.New(log), OnError: func(error) { heard++ }})
 		r.log(slog.LevelInfo, "a", "one")
 		r.log(slog.LevelInfo, "b", "two")
+		r.trouble("c", errors.New("three"))
+		synctest.Wait()
 		require.Empty(t, log.said())
+		require.Equal(t, 1, heard)
+		for i := range errorsWaitingForUser + 98 {
+			r.log(slog.LevelInfo, fmt.Sprint("cause ", i), "more")
+		}
+		require.Len(t, r.lines.waiting, errorsWaitingForUser)
 		close(release)
 		synctest.Wait()
-		require.Equal(t, []string{"INFO one", "INFO two"}, log.said())
+		said := log.said()
+		require.Len(t, said, 1+errorsWaitingForUser+1)
+		require.Equal(t, "INFO one", said[0])
+		require.Contains(t, said[1], "lines=100", "how many found no room is said")
+		require.Equal(t, []string{"INFO two", "WARN three"}, said[2:4])
 	})
 }
+
+// No code of the user's runs on the goroutine that reports, which may hold locks: none asks it whether it wants a line, and
+// none formats one.
+func TestReportRunsNothingWhereItIsCalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := make(chan struct{})
+		blocked := blockedLog{held}
+		r := newReporter(&Config{Logger: slog.New(blocked), OnError: func(error) {}})
+		r.trouble("a", errors.New("a"), "attr", blocked)
+		r.log(slog.LevelDebug, "b", "b")
+		synctest.Wait()
+		close(held) // nobody has waited for it
+		synctest.Wait()
+		require.False(t, r.errs.talking || r.lines.talking)
+	})
+}
+
+// blockedLog is a logger, and an attribute of a line, that waits in whatever it is asked.
+type blockedLog struct{ held chan struct{} }
+
+func (b blockedLog) wait() { <-b.held }
+
+func (b blockedLog) Enabled(context.Context, slog.Level) bool  { b.wait(); return true }
+func (b blockedLog) Handle(context.Context, slog.Record) error { b.wait(); return nil }
+func (b blockedLog) WithAttrs([]slog.Attr) slog.Handler        { return b }
+func (b blockedLog) WithGroup(string) slog.Handler             { return b }
+func (b blockedLog) LogValue() slog.Value                      { b.wait(); return slog.Value{} }
 
 func TestReportSurvives(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -155,9 +197,9 @@ func TestReportSurvives(t *testing.T) {
 				}
 				synctest.Wait()
 				require.Equal(t, []string{"a", "b", "c", "d"}, heard)
-				require.False(t, r.talking)
+				require.False(t, r.errs.talking || r.lines.talking)
 				require.Len(t, log.said(), 5, "that it happened twice is not said twice within a second")
-				require.Contains(t, log.said()[1], c.line)
+				require.True(t, slices.ContainsFunc(log.said(), func(l string) bool { return strings.Contains(l, c.line) }))
 			})
 		})
 		t.Run("logger: "+name, func(t *testing.T) {
@@ -168,7 +210,7 @@ func TestReportSurvives(t *testing.T) {
 				r.trouble("a", errors.New("b")) // within the same second: not logged
 				synctest.Wait()
 				require.Equal(t, 2, heard)
-				require.False(t, r.talking)
+				require.False(t, r.errs.talking || r.lines.talking)
 			})
 		})
 	}
@@ -219,7 +261,7 @@ func TestReportSilent(t *testing.T) {
 	r := newReporter(&cfg)
 	r.trouble("a", errors.New("a"))
 	r.log(slog.LevelError, "a", "a")
-	require.False(t, r.talking, "there is nobody to talk to")
+	require.False(t, r.errs.talking || r.lines.talking, "there is nobody to talk to")
 }
 
 // Stop waits until everything has been said, though not for an OnError that waits for Stop.

@@ -16,12 +16,10 @@ import (
 func (p *publisher) acquire(ctx context.Context) (conn publishConn, err error) {
 	err = errEnded // unless it returns
 	defer p.catch(&err, "a hook of the pool")
-	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout/2, p.noConnection)
-	defer cancel()
-	conn, err = p.pool.acquire(ctx)
+	deadline := p.limit.allow(p.timeout/2, p.noConnection)
+	conn, err = p.pool.acquire(withDeadline{ctx, deadline})
 	if err != nil && ctx.Err() != nil {
-		if p.isSilent(time.Since(began)) {
+		if p.isSilent(ctx, p.timeout/2-time.Until(deadline)) {
 			p.pool.resetIdle() // it was looking at a dead one
 		}
 		err = because(ctx, err)
@@ -31,30 +29,28 @@ func (p *publisher) acquire(ctx context.Context) (conn publishConn, err error) {
 
 // sendAll sends calls in one statement, or in several if the server refuses one of them: it does not say which. Each gets its
 // outcome. An error means that the server no longer answers.
-func (p *publisher) sendAll(conn publishConn, calls []*call) error {
-	err := p.send(p.cut, conn, calls)
+func (p *publisher) sendAll(ctx context.Context, conn publishConn, calls []*call) error {
+	err := p.send(ctx, conn, calls)
 	if len(calls) == 1 || !refusesOne(err) {
 		return p.settle(calls, true, err)
 	}
 	half := len(calls) / 2 // nothing was committed
-	if err := p.sendAll(conn, calls[:half]); err != nil {
+	if err := p.sendAll(ctx, conn, calls[:half]); err != nil {
 		return p.settle(calls[half:], false, err)
 	}
-	return p.sendAll(conn, calls[half:])
+	return p.sendAll(ctx, conn, calls[half:])
 }
 
 // send sends calls in one statement.
 func (p *publisher) send(ctx context.Context, conn publishConn, calls []*call) (err error) {
 	err = errEnded // unless it returns
 	defer p.catch(&err, "a tracer")
-	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, p.noAnswer)
-	defer cancel()
+	deadline := p.limit.allow(p.timeout, p.noAnswer)
 	if err = conn.notify(ctx, calls); err == nil || ctx.Err() == nil {
 		p.silent = 0
 		return err
 	}
-	if p.isSilent(time.Since(began)) {
+	if p.isSilent(ctx, p.timeout-time.Until(deadline)) {
 		p.pool.reset() // the others are likely to be dead too
 	}
 	return because(ctx, err)
@@ -62,8 +58,8 @@ func (p *publisher) send(ctx context.Context, conn publishConn, calls []*call) (
 
 // isSilent adds the time for which somebody has waited in vain, and tells whether that is enough to give up the connections
 // of the pool: those that are dead must not answer one after the other.
-func (p *publisher) isSilent(waited time.Duration) bool {
-	if p.silent += waited; p.silent < p.timeout/2 || p.cut.Err() != nil {
+func (p *publisher) isSilent(ctx context.Context, waited time.Duration) bool {
+	if p.silent += waited; p.silent < p.timeout/2 || context.Cause(ctx) == errCutOff {
 		return false
 	}
 	p.silent = 0
@@ -116,9 +112,6 @@ func (p *publisher) settle(calls []*call, sent bool, err error) error {
 		return nil
 	}
 	p.failures.Add(uint64(len(calls)))
-	if p.cut.Err() != nil {
-		err = fmt.Errorf("%w: %w", errCutOff, err)
-	}
 	var pgErr *pgconn.PgError
 	refused := sent && errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR" // and rolled back
 	outcome := err
@@ -137,8 +130,6 @@ func (p *publisher) settle(calls []*call, sent bool, err error) error {
 	}
 	return err
 }
-
-var errCutOff = errors.New("the hub was cut off")
 
 // refusesOne tells an error about the data of one notification from one about all of them.
 func refusesOne(err error) bool {
