@@ -114,7 +114,7 @@ func (d *delivery) turn(w *worker, s *shift, c *Consumer) (again bool) {
 
 // next ends the turn of a consumer, which may want another one, and returns the next consumer. nil: the worker leaves.
 func (d *delivery) next(s *shift, last *Consumer, again bool) *Consumer {
-	if s.over.Load() {
+	if s.over.Load() { // without the lock: thousands may come back together
 		if again {
 			d.add(last)
 		}
@@ -140,13 +140,16 @@ func (d *delivery) look(s *shift) *Consumer {
 	for looks := 1; ; looks++ {
 		d.mu.Lock()
 		c := d.takeLocked(s)
-		leaves := c == nil && (looks == idleLooks || s != d.shift)
-		if leaves {
+		if c == nil && (looks == idleLooks || s != d.shift) {
 			s.workers--
 			s.looking--
+			now, hired := d.hireLocked() // for a consumer that this worker has brought back, when its shift was just over
+			d.mu.Unlock()
+			d.begin(now, hired)
+			return nil
 		}
 		d.mu.Unlock()
-		if c != nil || leaves {
+		if c != nil {
 			return c
 		}
 		runtime.Gosched()
