@@ -1,0 +1,8 @@
+package main
+
+var codecArea = area{
+	name:     "codec",
+	folder:   ".",
+	packages: []string{"."},
+	mutants:  []mutant{},
+}
