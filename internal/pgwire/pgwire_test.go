@@ -351,6 +351,6 @@ func TestReaderGivesWhatCameWithAnError(t *testing.T) {
 func TestParsedTextsEndWhereTheyEnd(t *testing.T) {
 	n, err := ParseNotification([]byte("\x00\x00\x00\x07channel\x00payload\x00"))
 	require.NoError(t, err)
-	require.Equal(t, len(n.Channel), cap(n.Channel))
+	require.Equal(t, len(n.Topic), cap(n.Topic))
 	require.Equal(t, len(n.Payload), cap(n.Payload))
 }
