@@ -68,6 +68,16 @@ func TestKeyValueCodecWire(t *testing.T) {
 	}
 }
 
+// What a handler appends to the keys or the value of its event must not run into anything else.
+func TestDecodedKeysAreTheEventsOwn(t *testing.T) {
+	for _, payload := range []string{`e1`, `e1:2 `, `e1,2,3,4,5:2 `} {
+		ev, err := codecDecode(KeyValueCodec{}, payload)
+		require.NoError(t, err)
+		require.Equal(t, len(ev.Key), cap(ev.Key), payload)
+		require.Equal(t, len(ev.Value), cap(ev.Value), payload)
+	}
+}
+
 func TestKeyValueCodecTakes(t *testing.T) {
 	for _, v := range []struct {
 		payload string

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -105,4 +106,65 @@ func TestPatterns(t *testing.T) {
 	} {
 		require.Equal(t, test.want, topicMatches(test.pattern, test.topic), test.pattern)
 	}
+}
+
+func TestOutboxCountsItsBytes(t *testing.T) {
+	o := newOutbox(10 * (itemCost + 10))
+	for range 1000 { // each round would leave something behind, and 1,000 of them more than there is room for
+		for _, topic := range []string{"t", "u", "t"} {
+			require.False(t, o.put(item{kind: kindEvent, topic: topic, data: make([]byte, 10)}))
+		}
+		o.revoke([]string{"t"})
+		require.Equal(t, itemCost+10, o.bytes)
+		o.admit([]string{"t"})
+		require.Len(t, o.texts(), 1)
+		require.Zero(t, o.bytes)
+	}
+	require.Zero(t, o.dropped)
+	// The limit itself is not too much.
+	for range 10 {
+		o.put(item{kind: kindEvent, topic: "t", data: make([]byte, 10)})
+	}
+	require.Zero(t, o.dropped)
+	o.put(item{kind: kindEvent, topic: "t", data: make([]byte, 10)})
+	require.NotZero(t, o.dropped)
+}
+
+// A client that has caught up is as patient as a new one: only time spent behind without a break counts.
+func TestPatienceIsRenewedByCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox(3 * itemCost)
+		o.patience = time.Second
+		overflow := func() (ended bool) {
+			for range 10 {
+				ended = o.put(item{kind: kindEvent, topic: "t"}) || ended
+			}
+			return ended
+		}
+		for range 5 {
+			require.False(t, overflow())
+			require.NotEmpty(t, o.texts())
+			time.Sleep(2 * time.Second)
+		}
+		require.False(t, overflow())
+		time.Sleep(time.Second)
+		require.False(t, overflow(), "not longer than its patience")
+		time.Sleep(time.Nanosecond)
+		require.True(t, overflow())
+		require.False(t, o.put(item{kind: kindEvent, topic: "t"}), "it ends once")
+	})
+}
+
+// Payloads alone cannot say that some are missing.
+func TestGaplessOutboxEndsAtOnce(t *testing.T) {
+	o := newOutbox(3 * itemCost)
+	o.gapless = true
+	for range 3 {
+		require.False(t, o.put(item{kind: kindEvent, topic: "t"}))
+	}
+	require.True(t, o.put(item{kind: kindEvent, topic: "t"}))
+	items, end := o.take(nil)
+	require.Empty(t, items, "nothing with a gap in it is sent")
+	require.Equal(t, endSlow, end)
+	require.EqualValues(t, 4, o.dropped)
 }

@@ -335,3 +335,22 @@ func FuzzNotification(f *testing.F) {
 		require.Equal(t, theirs.PID, n.PID)
 	})
 }
+
+// A read may bring bytes and an error: the bytes count first.
+func TestReaderGivesWhatCameWithAnError(t *testing.T) {
+	r := NewReader(iotest.DataErrReader(bytes.NewReader([]byte{ReadyForQuery, 0, 0, 0, 5, 'I'})))
+	require.NoError(t, r.Fill())
+	f, ok, err := r.Next()
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, Frame{Type: ReadyForQuery, Body: []byte("I")}, f)
+	require.ErrorIs(t, r.Fill(), io.EOF)
+}
+
+// What is appended to a text of a notification must not run into what lies behind it.
+func TestParsedTextsEndWhereTheyEnd(t *testing.T) {
+	n, err := ParseNotification([]byte("\x00\x00\x00\x07channel\x00payload\x00"))
+	require.NoError(t, err)
+	require.Equal(t, len(n.Topic), cap(n.Topic))
+	require.Equal(t, len(n.Payload), cap(n.Payload))
+}

@@ -227,3 +227,38 @@ func TestOperatorOnErrorIsAlwaysSlow(t *testing.T) {
 		time.Sleep(time.Minute) // for OnError to come to its end
 	})
 }
+
+// TestOperatorCountsEachEvent: what waits is summed over all consumers, and what nobody wants any more is counted one by
+// one, however it came.
+func TestOperatorCountsEachEvent(t *testing.T) {
+	scripted(t, func(t *testing.T, s *fakepg.Server) {
+		hub, _ := startTimeHub(t, s, pghub.Config{})
+		leave := make(chan struct{})
+		for range 2 {
+			enter := make(chan struct{}, 1)
+			consume(t, hub, newDiary().blockAt("t=e", enter, leave), "t")
+		}
+		s.SendRaw(wire(t, notification("e"), notification("e1"), notification("e2"), notification("e3")))
+		synctest.Wait()
+		require.Equal(t, 6, hub.Stats().Queued, "three for each of the two")
+		close(leave)
+		synctest.Wait()
+		require.Zero(t, hub.Stats().Queued)
+
+		before := hub.Stats()
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		only, err := hub.Consumer(t.Context(), newDiary().handle, &pghub.ConsumerConfig{Topics: []string{"v"}})
+		require.NoError(t, err)
+		hold := s.Hold(func(sql string) bool { return sql == `UNLISTEN "v"` })
+		require.ErrorIs(t, only.Unsubscribe(ended, "v"), context.Canceled)
+		synctest.Wait()
+		late := &pgproto3.NotificationResponse{PID: 7, Channel: "v", Payload: "e"}
+		s.SendRaw(wire(t, late, late, late))
+		synctest.Wait()
+		after := hub.Stats()
+		require.EqualValues(t, 3, after.Received-before.Received)
+		require.EqualValues(t, 3, after.Unwanted-before.Unwanted)
+		hold()
+	})
+}

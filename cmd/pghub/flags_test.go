@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/urfave/cli/v3"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/gateway"
+)
+
+// configured returns the server that arguments make.
+func configured(t *testing.T, args ...string) server {
+	t.Helper()
+	for _, setting := range os.Environ() {
+		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, "PGHUB_") || name == "DATABASE_URL" {
+			t.Setenv(name, "") // puts it back
+			require.NoError(t, os.Unsetenv(name))
+		}
+	}
+	return settings(t, func(cmd *cli.Command) server {
+		s := server{logger: slog.New(slog.DiscardHandler)}
+		require.NoError(t, s.configure(cmd))
+		return s
+	}, append([]string{"--database", "db", "serve"}, args...)...)
+}
+
+// Every flag, by a value of its own, comes to its place, and to no other.
+func TestEveryFlagReachesItsPlace(t *testing.T) {
+	var given []string
+	args := []string{
+		"--listen", "127.0.0.1:1", "--base-path", "/a/b/", "--topics", "t1,t2", "--publish", "p1", "--origins", "o1,o2", "--allow-credentials",
+		"--trusted-proxies", "10.0.0.0/8,192.0.2.1", "--tls-cert", "cert", "--tls-key", "key", "--codec", "json", "--name", "n", "--no-viewer",
+		"--max-clients", "11", "--max-clients-per-address", "12", "--max-topics", "13", "--max-topics-total", "14", "--max-message", "15",
+		"--max-rate", "16", "--max-pending", "17", "--grace", "21s", "--slow-timeout", "22s", "--write-timeout", "23s", "--ping-interval", "24s",
+		"--ping-timeout", "25s", "--heartbeat", "26s", "--token", "sesame",
+	}
+	for _, arg := range args {
+		if name, is := strings.CutPrefix(arg, "--"); is {
+			given = append(given, name)
+		}
+	}
+	var known []string
+	for _, flag := range newCommand(io.Discard, io.Discard).Commands[0].Flags {
+		known = append(known, flag.Names()[0])
+	}
+	require.ElementsMatch(t, known, given, "no flag is left out of this test")
+
+	s := configured(t, args...)
+	require.NotNil(t, s.gateway.Authorize)
+	require.Same(t, s.logger, s.gateway.Logger)
+	s.gateway.Authorize, s.gateway.Logger, s.logger = nil, nil, nil // functions cannot be compared
+	require.Equal(t, server{
+		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", grace: 21 * time.Second, codec: pghub.JSONCodec{},
+		gateway: gateway.Config{
+			Topics: []string{"t1", "t2"}, Publish: []string{"p1"}, Origins: []string{"o1", "o2"}, AllowCredentials: true,
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
+			Codec:          pghub.JSONCodec{}, NoViewer: true,
+			MaxClients: 11, MaxClientsPerAddress: 12, MaxTopics: 13, MaxTopicsTotal: 14, MaxMessage: 15, MaxRate: 16, MaxPending: 17,
+			SlowTimeout: 22 * time.Second, WriteTimeout: 23 * time.Second, PingInterval: 24 * time.Second, PingTimeout: 25 * time.Second,
+			Heartbeat: 26 * time.Second,
+		},
+	}, s)
+}
+
+// What is not said is what the help says.
+func TestDefaults(t *testing.T) {
+	s := configured(t, "--publish", "p")
+	s.gateway.Logger, s.logger = nil, nil
+	require.Equal(t, server{
+		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, codec: pghub.KeyValueCodec{},
+		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Codec: pghub.KeyValueCodec{}},
+	}, s, "no topic, no origin, no proxy, and of limits the gateway's own")
+	require.Equal(t, 10*time.Second, configured(t, "--topics", "t", "--grace", "-1s").grace)
+}
+
+// Every flag of serve is also PGHUB_ and its name, and a name in the file.
+func TestEveryFlagHasItsVariable(t *testing.T) {
+	for _, flag := range newCommand(io.Discard, io.Discard).Commands[0].Flags {
+		name := flag.Names()[0]
+		value := map[bool]string{true: "true", false: "7"}[name == "no-viewer" || name == "allow-credentials"]
+		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat"} {
+			if name == period {
+				value = "7s"
+			}
+		}
+		t.Setenv("PGHUB_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), value)
+		got := settings(t, func(cmd *cli.Command) string { return strings.Trim(fmt.Sprint(cmd.Value(name)), "[]") }, "serve")
+		require.Equal(t, value, got, name)
+	}
+}
+
+func TestRequireToken(t *testing.T) {
+	authorize := requireToken("sesame")
+	for _, test := range []struct {
+		url, header string
+		in          bool
+	}{
+		{"/ws", "", false},
+		{"/ws?token=sesame", "", true},
+		{"/ws?token=sesam", "", false},
+		{"/ws?token=sesames", "", false},
+		{"/ws?token=", "", false},
+		{"/ws", "Bearer sesame", true},
+		{"/ws", "Bearer wrong", false},
+		{"/ws", "Bearer ", false},
+		{"/ws", "Basic sesame", false},
+		{"/ws?token=sesame", "Bearer wrong", false}, // the header counts
+	} {
+		r := httptest.NewRequest("GET", test.url, nil)
+		r.Header.Set("Authorization", test.header)
+		err := authorize(r, gateway.Access{Action: gateway.ActionConnect})
+		require.Equal(t, test.in, err == nil, "%+v", test)
+		if err != nil {
+			require.NotContains(t, err.Error(), "sesame")
+		}
+	}
+}

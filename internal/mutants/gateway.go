@@ -1,0 +1,78 @@
+package main
+
+var gatewayArea = area{
+	name:     "gateway",
+	folder:   "gateway",
+	packages: []string{"gateway"},
+	mutants: []mutant{
+		// Who may enter.
+		one("a refused client's consumer kept", "client.go", "\t\t_ = c.consumer.Close() // never fails\n\t\treturn nil, err\n\t}\n\tg.counters", "\t\treturn nil, err\n\t}\n\tg.counters", "TestLimitsAtTheirEdges"),
+		one("one client too many", "admission.go", "len(a.clients) >= a.cfg.MaxClients:", "len(a.clients) > a.cfg.MaxClients:", "TestLimitsAtTheirEdges TestTooManyClients"),
+		sampled(one("one client of an address too many", "admission.go", "a.byAddress[c.address] >= a.cfg", "a.byAddress[c.address] > a.cfg", "TestLimitsAtTheirEdges")),
+		one("an address that stays counted", "admission.go", "if a.byAddress[c.address]--; a.byAddress", "if a.byAddress", "TestLimitsAtTheirEdges"),
+		one("clients of both kinds confused", "admission.go", "\ta.byKind[c.transport]--\n", "\ta.byKind[0]--\n", "TestServerSentEvents"),
+		one("a gateway that is closed and lets clients in", "admission.go", "\tcase a.closed:\n\t\treturn &shuttingDown\n", "", "TestHeaders"),
+		one("a hub that is not started takes clients", "client.go", "if g.hub.State() == pghub.StateIdle {", "if false {", "TestBeforeTheFirstConnection"),
+		one("mapped IPv6 as a client of its own", "guard.go", "addr = addr.Unmap().WithZone(\"\")", "addr = addr.WithZone(\"\")", "TestMappedAddressIsTheSameClient"),
+		one("what a client claims of itself is believed", "guard.go", "i >= 0 && g.isTrustedProxy(addr); i--", "i >= 0; i--", "TestBehindAProxy"),
+		one("each IPv6 address counted alone", "guard.go", "netip.PrefixFrom(addr, 64)", "netip.PrefixFrom(addr, 128)", "TestBehindAProxy"),
+
+		// Topics.
+		one("one topic too many", "admission.go", "len(c.topics)+len(added) >= a.cfg.MaxTopics {", "len(c.topics)+len(added) > a.cfg.MaxTopics {", "TestLimitsAtTheirEdges"),
+		one("one topic of a stream too few", "sse.go", "if len(topics) > g.cfg.MaxTopics {", "if len(topics) >= g.cfg.MaxTopics {", "TestLimitsAtTheirEdges"),
+		one("one topic of all too many", "admission.go", "fresh++; len(a.topics)+fresh > a.cfg", "fresh++; len(a.topics)+fresh > 1+a.cfg", "TestLimitsAtTheirEdges"),
+		one("a topic of somebody else counts as new", "admission.go", "\t\tif a.topics[t] == 0 {", "\t\tif a.topics[t] >= 0 {", "TestLimitsAtTheirEdges"),
+		sampled(one("topics kept after a failed subscription", "client.go", "\t\tc.out.revoke(added)\n\t\tc.gateway.admission.release(c, added)\n", "\t\tc.out.revoke(added)\n", "TestNothingIsLeftOfAFailure")),
+		one("topics kept after unsubscribing", "client.go", "\tc.out.revoke(topics)\n\tc.gateway.admission.release(c, topics)\n", "\tc.out.revoke(topics)\n", "TestLimitsAtTheirEdges"),
+		one("a client that leaves keeps its topics", "admission.go", "\ta.releaseLocked(c, c.topics)\n", "", "TestLimitsAtTheirEdges"),
+		one("topics are not asked about", "operations.go", "err = c.gateway.mayListen(o.request, op.Topics); err == nil", "err == nil", "TestAuthorize"),
+		one("Publish decides about listening", "access.go", "g.may(r, ActionListen, g.cfg.Topics, topics)", "g.may(r, ActionListen, append(g.cfg.Publish, g.cfg.Topics...), topics)", "TestPublishIsNotListening"),
+		one("topics of 64 bytes", "access.go", "len(t) > 63", "len(t) > 64", "TestHostileInputs"),
+		one("only the first topic is checked", "access.go", "\tfor _, t := range topics {\n\t\tswitch", "\tfor _, t := range topics[:1] {\n\t\tswitch", "TestAuthorize"),
+		one("reasons shown that are not for clients", "access.go", "\treturn notAuthorized.about(a.Topic)\n", "\treturn &problem{Status: 403, Name: notAuthorized.Name, Message: err.Error()}\n", "TestAuthorize"),
+		one("nobody asked about figures", "status.go", "\tif err := g.authorize(r, Access{Action: ActionInspect}); err != nil {\n\t\tg.refuse(w, r, err)\n\t\treturn\n\t}\n", "", "TestAuthorize"),
+		one("nobody asked about metrics", "metrics.go", "\t\tif err := g.authorize(r, Access{Action: ActionInspect}); err != nil {\n\t\t\tg.refuse(w, r, err)\n\t\t\treturn\n\t\t}\n", "", "TestAuthorize"),
+
+		// Answers.
+		sampled(one("no Retry-After on 429", "errors.go", "p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests", "p.Status == http.StatusServiceUnavailable", "TestHeaders")),
+		one("no Retry-After on 503", "errors.go", "p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests", "p.Status == http.StatusTooManyRequests", "TestHeaders"),
+		one("no WWW-Authenticate", "errors.go", "\t\tw.Header().Set(\"WWW-Authenticate\", \"Bearer\")\n", "", "TestHeaders TestAuthorize"),
+		one("the token logged with the URL", "errors.go", "\"gateway: refused\", \"path\", r.URL.Path", "\"gateway: refused\", \"path\", r.URL.String()", "TestNoTokenInTheLog"),
+		one("the token logged where Authorize fails", "access.go", "\"from\", r.RemoteAddr, \"error\", err)", "\"from\", r.RemoteAddr, \"url\", r.RequestURI, \"error\", err)", "TestNoTokenInTheLog"),
+		one("no X-Accel-Buffering", "sse.go", "\th.Set(\"X-Accel-Buffering\", \"no\") // nginx would hold events back\n", "", "TestHeaders"),
+		one("streams that may be cached", "sse.go", "\th.Set(\"Cache-Control\", \"no-store\")\n", "", "TestHeaders"),
+		one("no jitter in retry", "sse.go", "\tretry += rand.N(retry/2+1) - retry/4\n", "\t_ = rand.N(retry)\n", "TestRetryIsSpread"),
+		one("jitter in one direction", "sse.go", "rand.N(retry/2+1) - retry/4", "rand.N(retry/2+1)", "TestRetryIsSpread"),
+		one("publishing without a limit of time", "notify.go", "context.WithTimeout(r.Context(), g.cfg.PublishTimeout)", "context.WithCancel(r.Context())", "TestPublishingEndsInItsTime"),
+		one("refusals not counted", "errors.go", "\tg.counters.refusedOne(p.Name)\n", "", "TestLimitsAtTheirEdges TestStatistics"),
+		one("refused handshakes not counted", "websocket.go", "\t\tg.counters.refusedOne(badRequest.Name)\n", "", "TestNothingIsLeftOfAFailure"),
+		one("refused handshakes leave a client", "websocket.go", "\t\tc.leave()\n\t\treturn\n\t}\n\tif g.cfg.MaxMessage", "\t\treturn\n\t}\n\tif g.cfg.MaxMessage", "TestNothingIsLeftOfAFailure"),
+		one("ready while it stops", "status.go", "\tif g.admission.isClosed() {\n", "\tif false {\n", "TestHeaders"),
+		one("foreign origins of one's own port", "guard.go", "strings.EqualFold(u.Host, r.Host)", "strings.EqualFold(u.Hostname(), strings.Split(r.Host, \":\")[0])", "TestOrigins"),
+
+		// The outbox.
+		sampled(one("bytes that a revoke leaves behind", "outbox.go", "\t\t\to.bytes -= it.cost()\n\t\t}\n\t\treturn void", "\t\t}\n\t\treturn void", "TestOutboxCountsItsBytes")),
+		one("a clock of lagging that is never reset", "outbox.go", "\to.lagging = time.Time{}\n", "", "TestPatienceIsRenewedByCatchingUp"),
+		one("a clock of lagging that starts anew each time", "outbox.go", "\tif o.lagging.IsZero() {\n\t\to.lagging = now\n\t}\n", "\to.lagging = now\n", "TestPatienceIsRenewedByCatchingUp"),
+		one("an outbox that is full too early", "outbox.go", "\tif o.bytes > o.limit {\n\t\tended", "\tif o.bytes >= o.limit {\n\t\tended", "TestOutboxCountsItsBytes"),
+		one("gaps sent to those who cannot be told", "outbox.go", "\tif o.gapless {\n", "\tif false {\n", "TestGaplessOutboxEndsAtOnce"),
+		one("a lag that is not added to", "outbox.go", "lag: o.items[i-1].lag + 1}", "lag: o.items[i-1].lag}", "TestOldestEventsGiveWayInTheirPlace"),
+		one("drops forgotten when the client leaves", "client.go", "\t\tc.gateway.counters.dropped.Add(dropped)\n", "\t\t_ = dropped\n", "TestDropsAreStillCountedAfterTheClientHasLeft"),
+		one("events behind an unsubscription", "outbox.go", "\tif o.end != nil || it.kind == kindEvent && !slices.Contains(o.topics, it.topic) {", "\tif o.end != nil {", "TestNothingComesBehindAnUnsubscription"),
+		one("the hub's lag hidden from raw clients", "client.go", "\t\tc.out.finish(endSlow) // events are missing, and payloads alone cannot say so\n", "", "TestLagOfTheHubEndsARawClient"),
+
+		// Sockets and streams.
+		one("floods let through", "websocket.go", "\t\tcase !s.rate.Allow():\n", "\t\tcase !s.rate.Allow() && false:\n", "TestLimitsAtTheirEdges TestHostileInputs"),
+		one("no burst of messages", "websocket.go", "\treturn 10 * rate\n", "\treturn rate\n", "TestLimitsAtTheirEdges"),
+		one("silence that is not noticed", "websocket.go", "\t\t\ts.cancel()\n\t\t\treturn\n\t\t}\n\t}\n\ts.ping.Reset", "\t\t\treturn\n\t\t}\n\t}\n\ts.ping.Reset", "TestHostileInputs"),
+		one("messages of any length", "websocket.go", "ws.SetReadLimit(int64(g.cfg.MaxMessage))", "ws.SetReadLimit(-1)", "TestLimitsAtTheirEdges"),
+		one("writes without a limit of time", "conn.go", "time.Now().Add(c.timeout)", "time.Time{}", "TestStuckReaderIsCut"),
+		one("the first bytes behind the request are lost", "conn.go", "timeout: h.timeout, early: early}", "timeout: h.timeout, early: early[:0]}", "TestBytesBehindTheHandshake"),
+		one("no gap announced to a stream that comes back", "sse.go", "if err == nil && before {", "if err == nil && !before {", "TestStreamThatComesBackIsToldOfTheGap TestServerSentEvents"),
+		one("numbers that start anew", "sse.go", "\ts.lastID, _ = strconv.ParseUint(", "\t_, _ = strconv.ParseUint(", "TestStreamThatComesBackIsToldOfTheGap"),
+		one("line breaks in a stream", "codec.go", "if bytes.IndexByte(message, '\\n') < 0 &&", "if true ||", "TestServerSentEvents"),
+		one("a shutdown that tells nobody", "gateway.go", "\t\tc.drain()\n", "\t\tc.cancel()\n", "TestShutdownTellsClients"),
+		sampled(one("a shutdown that waits for ever", "gateway.go", "\tfor _, c := range left {\n\t\tc.cancel()\n\t}\n", "", "TestShutdownCutsOffAtItsContextsEnd")),
+		one("one operation too few", "operations.go", "if len(o.waiting) >= waitingOperations {", "if false {", "TestHostileInputs"),
+	},
+}

@@ -1,0 +1,8 @@
+package main
+
+var sqlArea = area{
+	name:     "sql",
+	folder:   "sql",
+	packages: []string{"sql"},
+	mutants:  []mutant{},
+}
