@@ -5,6 +5,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"go/parser"
+	"go/token"
 	"io"
 	"net/http"
 	"os"
@@ -12,7 +14,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -128,6 +132,87 @@ func TestService(t *testing.T) {
 	})
 }
 
+func TestWorker(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("NOT TESTED: there are no signals to stop a process gracefully")
+	}
+	program := build(t, "worker")
+	dsn := pgtest.Database(t)
+	conn := pgtest.Conn(t, dsn)
+	insert := func(first, last int) {
+		_, err := conn.Exec(t.Context(), `INSERT INTO jobs (task) SELECT 'task ' || n FROM generate_series($1::int, $2::int) n`, first, last)
+		require.NoError(t, err)
+	}
+
+	// Two processes, and each job is done once: those that come now, and those that wait when nobody is there.
+	first, second := startLines(t, command(t, program, "DATABASE_URL="+dsn)), startLines(t, command(t, program, "DATABASE_URL="+dsn))
+	require.Eventually(t, func() bool {
+		var exists bool
+		err := conn.QueryRow(t.Context(), `SELECT to_regclass('pghub.watches') IS NOT NULL AND to_regclass('jobs') IS NOT NULL`).Scan(&exists)
+		return err == nil && exists
+	}, time.Minute, 10*time.Millisecond)
+	insert(1, 100)
+	require.Eventually(t, func() bool { return len(first.all())+len(second.all()) == 100 }, time.Minute, 10*time.Millisecond)
+	first.interrupt()
+	second.interrupt()
+	insert(101, 110)
+	third := startLines(t, command(t, program, "DATABASE_URL="+dsn))
+	third.await(10)
+	third.interrupt()
+
+	all := slices.Concat(first.all(), second.all(), third.all())
+	slices.Sort(all)
+	require.Len(t, slices.Compact(all), 110)
+}
+
+func TestTail(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("NOT TESTED: there are no signals to stop a process gracefully")
+	}
+	program := build(t, "tail")
+	dsn := pgtest.Database(t)
+	conn := pgtest.Conn(t, dsn)
+	exec := func(statement string, args ...any) {
+		_, err := conn.Exec(t.Context(), statement, args...)
+		require.NoError(t, err)
+	}
+	p := startLines(t, command(t, program, "DATABASE_URL="+dsn))
+	p.await(1)
+	exec(`INSERT INTO orders (item, count) VALUES ('book', 2)`)
+	exec(`UPDATE orders SET count = 3`)
+	exec(`INSERT INTO orders (item, count) VALUES (repeat('x', 8000), 1)`)
+	p.await(4)
+	exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pghub:tail' AND datname = current_database()`)
+	p.await(5)
+	exec(`DELETE FROM orders WHERE id = 1`)
+	p.await(6)
+	p.interrupt()
+	require.Equal(t, []string{
+		"-- listening", "insert of order 1: 2 × book", "update of order 1: 3 × book", "insert of order [2], which is too large to be shown",
+		"-- the connection was lost: orders may be missing here", "delete of order 1: 3 × book",
+	}, p.all())
+}
+
+// Whoever copies an example can: it imports nothing that only this module may import. The one exception is the file of the
+// quickstart that finds a server.
+func TestExamplesCanBeCopied(t *testing.T) {
+	files, err := filepath.Glob("*/*.go")
+	require.NoError(t, err)
+	more, err := filepath.Glob("../gateway/examples/*/*.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, more)
+	for _, file := range append(files, more...) {
+		if strings.HasSuffix(file, "_test.go") || file == filepath.Join("quickstart", "main.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, spec := range parsed.Imports {
+			require.NotContains(t, spec.Path.Value, "/internal/", file)
+		}
+	}
+}
+
 // build compiles an example and returns the program.
 func build(t *testing.T, name string) string {
 	t.Helper()
@@ -203,4 +288,67 @@ func (s *service) request(method, path, body string) (status int, answer string)
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(s.t, err)
 	return resp.StatusCode, string(text)
+}
+
+// lines is a program that runs, and the lines that it has printed.
+type lines struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu   sync.Mutex
+	seen []string
+	more chan struct{} // closed and replaced by each line
+}
+
+func startLines(t *testing.T, cmd *exec.Cmd) *lines {
+	t.Helper()
+	p := &lines{t: t, cmd: cmd, ended: make(chan struct{}), more: make(chan struct{})}
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	go func() {
+		defer close(p.ended)
+		for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
+			p.mu.Lock()
+			p.seen = append(p.seen, scanner.Text())
+			close(p.more)
+			p.more = make(chan struct{})
+			p.mu.Unlock()
+		}
+	}()
+	return p
+}
+
+func (p *lines) all() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.seen)
+}
+
+// await returns when there are n lines.
+func (p *lines) await(n int) {
+	p.t.Helper()
+	for {
+		p.mu.Lock()
+		enough, more := len(p.seen) >= n, p.more
+		p.mu.Unlock()
+		if enough {
+			return
+		}
+		select {
+		case <-more:
+		case <-p.ended:
+			require.Failf(p.t, "the program has ended", "after %q, without %d lines", p.all(), n)
+		}
+	}
+}
+
+// interrupt ends the program as Ctrl-C does, and it has to end well.
+func (p *lines) interrupt() {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(os.Interrupt))
+	<-p.ended // reads to the end before Wait closes the pipe
+	require.NoError(p.t, p.cmd.Wait())
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log"
 	"maps"
 	"sync"
@@ -17,7 +16,9 @@ import (
 // cache is a copy of table prices in memory. Events only say which rows have changed; what they look like now is read
 // from the table. So it does not matter that an event may come twice, or late.
 type cache struct {
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	loaded chan struct{} // closed when the table has been read for the first time
+	once   sync.Once
 
 	reading sync.Mutex // held from a query until its result is stored: an older result never replaces a newer one
 
@@ -27,16 +28,19 @@ type cache struct {
 
 // newCache returns a cache that is up to date, and stays so for as long as the hub runs. The hub has to be started.
 func newCache(ctx context.Context, hub *pghub.Hub, pool *pgxpool.Pool) (*cache, error) {
-	c := &cache{pool: pool, prices: make(map[int64]int64)}
-	// Subscribe first, then read the table: a change is either in what is read or announced by an event.
-	consumer, err := hub.Consumer(ctx, c.handle, &pghub.ConsumerConfig{Topics: []string{"prices"}, Resync: c.resync})
+	c := &cache{pool: pool, loaded: make(chan struct{}), prices: make(map[int64]int64)}
+	// ResyncFirst: the table is read when the subscription is in effect. A change is either in what is read then, or
+	// announced by an event behind it. The table is read there and at gaps, by the same function, and nowhere else.
+	_, err := hub.Consumer(ctx, c.handle, &pghub.ConsumerConfig{Topics: []string{"prices"}, Resync: c.resync, ResyncFirst: true})
 	if err != nil {
 		return nil, err
 	}
-	if err := c.load(ctx); err != nil {
-		return nil, errors.Join(err, consumer.Close())
+	select {
+	case <-c.loaded:
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return c, nil
 }
 
 // get returns the price of an item, without asking the database.
@@ -73,12 +77,18 @@ func (c *cache) handle(ctx context.Context, ev *pghub.Event) {
 	}
 }
 
-// resync is called at a gap: after a reconnect, when nobody knows what was missed meanwhile, and after a lag, when the
-// cache was too slow. It comes before the first event that follows. If it fails the hub calls it again.
+// resync is called in the beginning and at a gap: after a reconnect, when nobody knows what was missed meanwhile, and after
+// a lag, when the cache was too slow. It comes before the first event that follows. If it fails the hub calls it again.
 func (c *cache) resync(ctx context.Context, gap pghub.Gap) error {
-	log.Printf("cache: reload, because of a gap: connection lost for %v, %d events dropped",
-		gap.Until.Sub(gap.Since).Round(time.Millisecond), gap.Dropped)
-	return c.load(ctx)
+	if gap != (pghub.Gap{}) {
+		log.Printf("cache: reload, because of a gap: connection lost for %v, %d events dropped",
+			gap.Until.Sub(gap.Since).Round(time.Millisecond), gap.Dropped)
+	}
+	err := c.load(ctx)
+	if err == nil {
+		c.once.Do(func() { close(c.loaded) })
+	}
+	return err
 }
 
 // load reads the whole table.

@@ -4,8 +4,7 @@
 //
 //	go run ./examples/cache
 //
-// It uses the PostgreSQL server that DATABASE_URL names, in a schema pghub_example that it removes in the end. Without
-// DATABASE_URL it starts a temporary server.
+// It uses the PostgreSQL server that DATABASE_URL names, in a schema pghub_example that it removes in the end.
 package main
 
 import (
@@ -14,21 +13,17 @@ import (
 	"fmt"
 	"log"
 	"maps"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pghub/pghub"
-	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/sql"
 )
 
 func main() {
-	server, err := pgtest.Open(context.Background())
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := errors.Join(run(server.DSN()), server.Close()); err != nil {
+	if err := run(os.Getenv("DATABASE_URL")); err != nil {
 		log.Fatal(err)
 	}
 }

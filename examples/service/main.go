@@ -5,7 +5,7 @@
 //	curl -i localhost:8080/healthz
 //	curl -i localhost:8080/orders/7 -d '{"item":"book"}'
 //
-// DATABASE_URL names the PostgreSQL server; without it a temporary one is started. ADDR is where to serve HTTP.
+// DATABASE_URL names the PostgreSQL server. ADDR is where to serve HTTP, localhost:8080 unless it is set.
 package main
 
 import (
@@ -27,7 +27,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pghub/pghub"
-	"github.com/pghub/pghub/internal/pgtest"
 )
 
 func main() {
@@ -41,16 +40,7 @@ func main() {
 }
 
 func run(ctx context.Context, log *slog.Logger) error {
-	dsn := os.Getenv("DATABASE_URL")
-	if dsn == "" {
-		temporary, err := pgtest.Open(ctx)
-		if err != nil {
-			return err
-		}
-		defer temporary.Close()
-		dsn = temporary.DSN()
-	}
-	pool, err := pgxpool.New(ctx, dsn) // does not connect yet
+	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL")) // does not connect yet
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -20,7 +21,6 @@ import (
 
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/gateway"
-	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/sql"
 )
 
@@ -56,12 +56,7 @@ func main() {
 }
 
 func run(ctx context.Context, address string) error {
-	database, err := pgtest.Open(ctx) // DATABASE_URL, or a server of its own for a first look
-	if err != nil {
-		return err
-	}
-	defer func() { _ = database.Close() }()
-	c, err := newChat(ctx, database.DSN())
+	c, err := newChat(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
 	}
@@ -72,7 +67,7 @@ func run(ctx context.Context, address string) error {
 		_ = c.gw.Shutdown(ctx) // who does not leave in time is cut off
 		_ = server.Shutdown(ctx)
 	})
-	log.Printf("open http://%s/ in two windows, or: psql %q -c \"INSERT INTO chat_messages (author, body) VALUES ('psql', 'hello')\"", address, database.DSN())
+	log.Printf("open http://%s/ in two windows, or: psql \"$DATABASE_URL\" -c \"INSERT INTO chat_messages (author, body) VALUES ('psql', 'hello')\"", address)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"log"
 	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/gateway"
-	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/sql"
 )
 
@@ -44,12 +44,7 @@ func main() {
 }
 
 func run(ctx context.Context, address string) error {
-	database, err := pgtest.Open(ctx) // DATABASE_URL, or a server of its own for a first look
-	if err != nil {
-		return err
-	}
-	defer func() { _ = database.Close() }()
-	l, err := newLive(ctx, database.DSN())
+	l, err := newLive(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
 	}
@@ -60,7 +55,7 @@ func run(ctx context.Context, address string) error {
 		_ = l.gw.Shutdown(ctx) // who does not leave in time is cut off
 		_ = server.Shutdown(ctx)
 	})
-	log.Printf("open http://%s/, then: psql %q -c \"UPDATE stock SET remaining = remaining - 1 WHERE id = 1\"", address, database.DSN())
+	log.Printf("open http://%s/, then: psql \"$DATABASE_URL\" -c \"UPDATE stock SET remaining = remaining - 1 WHERE id = 1\"", address)
 	go l.sell(ctx, time.Second)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
