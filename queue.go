@@ -60,11 +60,8 @@ func crowdedAt(limit int) int { return max(limit/2, crowd) }
 
 // next returns the next event, or nil: none is waiting, and the turn is over.
 func (q *queue) next() *Event {
-	if q.at == len(q.hand) || q.recall.Load() {
-		q.fetch()
-		if len(q.hand) == 0 {
-			return nil
-		}
+	if (q.at == len(q.hand) || q.recall.Load()) && !q.fetch() {
+		return nil
 	}
 	ev := q.hand[q.at]
 	q.at++
@@ -74,8 +71,9 @@ func (q *queue) next() *Event {
 // done says that the handler has returned from the event that next gave last.
 func (q *queue) done() { q.delivered.Store(q.delivered.Load() + 1) }
 
-// fetch fills the hand. If nothing is waiting it stays empty, and the queue asks to be scheduled when something comes.
-func (q *queue) fetch() {
+// fetch fills the hand. If nothing is waiting it returns false. The turn is over then: the queue asks to be scheduled when
+// something comes, and the hand is somebody else's at once.
+func (q *queue) fetch() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.recall.Load() {
@@ -101,6 +99,7 @@ func (q *queue) fetch() {
 	if q.scheduled {
 		q.handTopic = q.hand[0].Topic
 	}
+	return q.scheduled
 }
 
 // takeLocked takes out what goes into the hand.

@@ -3,6 +3,7 @@ package pghub
 import (
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -359,4 +360,25 @@ func TestQueueConcurrently(t *testing.T) {
 			require.Equal(t, uint64(dropped), q.droppedSoFar())
 		})
 	}
+}
+
+// The hand belongs to the next turn as soon as next has said that nothing waits: nothing of the old turn touches it then.
+func TestQueueTurnsDoNotOverlap(t *testing.T) {
+	q := newQueue(64, DropOldest, &brake{})
+	const sent = 200_000
+	var turns sync.WaitGroup
+	seen := 0 // owned by whoever has the turn, which the race detector confirms
+	turn := func() {
+		for ev := q.next(); ev != nil; ev = q.next() {
+			seen++
+			q.done()
+		}
+	}
+	for range fewer(sent) {
+		if wake, _ := q.put(queueRun("a", 1)); wake {
+			turns.Go(turn)
+		}
+	}
+	turns.Wait()
+	require.Equal(t, fewer(sent), seen+int(q.droppedSoFar()))
 }
