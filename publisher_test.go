@@ -420,7 +420,14 @@ func TestPublisherLeavesBefore(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotErrorIs(t, err, ErrUnknownOutcome)
 		st.end(nil)
-		s.next("e1").end(nil)
+		st = s.next("e1")
+		ctx, cancel = context.WithCancel(t.Context())
+		leaves = s.call(ctx, "a", "e3") // behind a batch
+		cancel()
+		err = <-leaves
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, ErrNotConnected, "nobody has tried")
+		st.end(nil)
 		require.NoError(t, <-first)
 		require.NoError(t, <-stays)
 	})
@@ -581,6 +588,27 @@ func TestPublisherTimesOut(t *testing.T) {
 	})
 }
 
+// A wait for a connection is the shorter one: it ends in time though the timer was set for a statement before it.
+func TestPublisherTimesOutAfterALongStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		for _, wait := range []time.Duration{0, 0, publishTimeout / 2} { // the timer goes off in the third
+			time.Sleep(publishTimeout / 5 * 2)
+			outcome := s.call(t.Context(), "a", "e0")
+			st := s.next("e0")
+			time.Sleep(wait)
+			st.end(nil)
+			require.NoError(t, <-outcome)
+		}
+		s.hung = true
+		start := time.Now()
+		require.ErrorIs(t, <-s.call(t.Context(), "a", "e1"), ErrNotConnected)
+		require.Equal(t, publishTimeout/2, time.Since(start))
+		s.p.close(t.Context())
+		require.Zero(t, s.p.limit.at, "the timer is let go of")
+	})
+}
+
 // Nor is a pool that comes up with no connection. Only idle connections can be what kept it.
 func TestPublisherTimesOutWithoutConnection(t *testing.T) {
 	for _, idle := range []bool{true, false} {
@@ -615,10 +643,16 @@ func TestPublisherResetsForNothingElse(t *testing.T) {
 		}
 		s.away = io.ErrUnexpectedEOF
 		require.ErrorIs(t, <-s.call(t.Context(), "a", "e0"), ErrNotConnected)
-		s.away, s.hung = nil, true
+		s.away = nil
 		outcome := s.call(t.Context(), "a", "e0")
+		s.next("e0")
+		time.Sleep(publishTimeout - 1)
 		s.cut()
-		require.ErrorIs(t, <-outcome, ErrNotConnected)
+		err := <-outcome
+		require.ErrorIs(t, err, ErrUnknownOutcome)
+		require.ErrorIs(t, err, errCutOff)
+		s.hung = true
+		require.ErrorIs(t, <-s.call(t.Context(), "a", "e0"), ErrNotConnected)
 		require.Zero(t, s.resets)
 	})
 }
