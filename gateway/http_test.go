@@ -139,7 +139,8 @@ func TestOrigins(t *testing.T) {
 		allowed bool
 	}{
 		{nil, "", true},
-		{nil, "http://HOST", true}, // stands for the server's own
+		{nil, "http://HOST", true},         // stands for the server's own
+		{nil, "http://127.0.0.1:1", false}, // another port is another origin
 		{nil, "https://evil.example", false},
 		{nil, "null", false},
 		{nil, "://", false},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -131,8 +132,11 @@ func TestHubStopTellsClients(t *testing.T) {
 }
 
 func TestShutdownCutsOffAtItsContextsEnd(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}})
-	f.dial("/listen/t") // does not read, so it does not answer the closing handshake
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, WriteTimeout: time.Hour})
+	f.dial("/listen/t?format=event")          // does not read, so it does not answer the closing handshake
+	f.dialRaw("/listen/t?format=event", 4096) // nor this one, which is in the middle of a write
+	f.publish("t", 1, 3000)
+	eventually(t, "nothing more fits into the connection", func() bool { return f.gw.Stats().Pending > 0 && f.hub.Stats().Received == 3000 })
 	ctx, cancel := context.WithCancel(f.ctx())
 	cancel()
 	require.ErrorIs(t, f.gw.Shutdown(ctx), context.Canceled)

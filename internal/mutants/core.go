@@ -42,7 +42,7 @@ var coreArea = area{
 
 		// Queues and delivery.
 		one("lag counts one too many", "queue.go", "run{newLag(first[0].Advisory.Dropped)}", "run{newLag(first[0].Advisory.Dropped + 1)}", "TestFaultAnnounceLag TestSoak"),
-		one("lag counts one too few", "run.go", "r[0].Advisory.Dropped += uint64(n) }", "r[0].Advisory.Dropped += uint64(n - 1) }", "TestFaultAnnounceLag TestSoak"),
+		one("lag counts one too few", "ring.go", "r[0].Advisory.Dropped += uint64(n) }", "r[0].Advisory.Dropped += uint64(n - 1) }", "TestFaultAnnounceLag TestSoak"),
 		one("lag out of its place", "queue.go", "\t\tq.appendLocked(runs, arriving-over)\n\t\tq.lagLocked(over)\n", "\t\tq.lagLocked(over)\n\t\tq.appendLocked(runs, arriving-over)\n", "TestFaultAnnounceLag TestSoak"),
 		one("two workers for one consumer", "queue.go", "wake = !q.scheduled && !q.finished", "wake = !q.finished", "TestSoak"),
 		sampled(one("a handler's end loses what was in hand", "delivery.go", "\t\t\td.add(c)\n", "\t\t\tc.queue.at = len(c.queue.hand)\n\t\t\td.add(c)\n", "TestFaultAnnounceHandlerEnds")),

@@ -15,8 +15,8 @@ var publishingArea = area{
 		one("failures counted once a batch", "send.go", "\tp.failures.Add(uint64(len(calls)))\n", "\tp.failures.Add(1)\n", "TestPublisherModel"),
 		one("events counted once a batch", "send.go", "\t\tp.events.Add(uint64(len(calls)))\n", "\t\tp.events.Add(1)\n", "TestPublisherGathers"),
 		one("the guilty take all others along", "send.go", "if len(calls) == 1 || !refusesOne(err) {", "if true {", "TestPublisherIsolatesTheGuilty"),
-		one("the second half is left out", "send.go", "\treturn p.sendAll(conn, calls[half:])\n", "\treturn nil\n", "TestPublisherIsolatesTheGuilty"),
-		one("the rest is sent to a server that is silent", "send.go", "\tif err := p.sendAll(conn, calls[:half]); err != nil {", "\tif err := p.sendAll(conn, calls[:half]); false {", "TestPublisherGivesUpTheRest"),
+		one("the second half is left out", "send.go", "\treturn p.sendAll(ctx, conn, calls[half:])\n", "\treturn nil\n", "TestPublisherIsolatesTheGuilty"),
+		one("the rest is sent to a server that is silent", "send.go", "\tif err := p.sendAll(ctx, conn, calls[:half]); err != nil {", "\tif err := p.sendAll(ctx, conn, calls[:half]); false {", "TestPublisherGivesUpTheRest"),
 		one("any error is about one event", "send.go", "len(pgErr.Code) == 5 && pgErr.Code[:2] == dataException", "len(pgErr.Code) == 5", "TestPublisherNamesOutcomes TestPublisherIsolatesTheGuilty"),
 
 		// A batch.
@@ -32,11 +32,11 @@ var publishingArea = area{
 		// Those who leave, and ends.
 		one("left during, and said not to be sent", "publisher.go", "\tif b.taken {\n", "\tif false {\n", "TestPublisherLeavesDuring"),
 		one("left before a connection, and why", "publisher.go", "\tif p.acquiring {\n\t\treturn fmt.Errorf(\"%w: %w\", ErrNotConnected, c.ctx.Err())\n\t}\n", "", "TestPublisherLeavesBeforeThereIsAConnection"),
-		one("statements without an end", "send.go", "context.WithTimeoutCause(ctx, p.timeout, p.noAnswer)", "context.WithCancel(ctx)", "TestPublisherTimesOut"),
-		one("a wait for a connection without an end", "send.go", "context.WithTimeoutCause(ctx, p.timeout/2, p.noConnection)", "context.WithCancel(ctx)", "TestPublisherTimesOutWithoutConnection"),
+		one("statements without an end", "send.go", "p.limit.allow(p.timeout, p.noAnswer)", "p.limit.allow(1000*p.timeout, p.noAnswer)", "TestPublisherTimesOut"),
+		one("a wait for a connection without an end", "send.go", "p.limit.allow(p.timeout/2, p.noConnection)", "p.limit.allow(1000*p.timeout, p.noConnection)", "TestPublisherTimesOutWithoutConnection"),
 		one("dead connections kept", "send.go", "\t\tp.pool.reset() // the others are likely to be dead too\n", "", "TestPublishPastHalfOpenConnections TestPublisherTimesOut"),
 		one("a panic below the pool", "send.go", "\tif v := recover(); v != nil {\n", "\tif v := any(nil); v != nil {\n", "TestPublisherSurvivesHooks"),
-		one("a cut-off that ends nothing", "publisher.go", "\tdefer context.AfterFunc(p.cut, func() { cancel(errCutOff) })()\n", "", "TestPublisherCutOff"),
+		one("a cut-off that ends nothing", "limit.go", "\tl.cut = true\n\tif l.cancel != nil {\n\t\tl.cancel(errCutOff)\n\t}\n", "\tl.cut = true\n", "TestPublisherCutOff"),
 		one("those who came meanwhile are forgotten", "publisher.go", "\tif p.more() {\n\t\tgo p.run()\n\t}\n", "\tp.more()\n", "TestPublisherGathers"),
 		one("closed, and lets people in", "publisher.go", "\tif p.closed {\n\t\tp.mu.Unlock()\n\t\treturn ErrStopped\n\t}\n", "", "TestPublisherCloses"),
 		one("closed before all are answered", "publisher.go", "\tselect {\n\tcase <-p.idle:\n\tcase <-ctx.Done():\n\t}\n", "", "TestPublisherCloses"),
