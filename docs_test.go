@@ -123,7 +123,8 @@ func TestDocsScripts(t *testing.T) {
 	}
 }
 
-// Every file of Go that ARCHITECTURE.md names is there, and it names every file of the root but tests.
+// Every file of Go that ARCHITECTURE.md names is there, and it names every file of the root but tests, all that have a lock in
+// the table of locks, and every folder of internal.
 func TestArchitectureNamesFiles(t *testing.T) {
 	text, err := os.ReadFile("ARCHITECTURE.md")
 	require.NoError(t, err)
@@ -136,9 +137,20 @@ func TestArchitectureNamesFiles(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	for _, name := range files {
-		if !strings.HasSuffix(name, "_test.go") {
-			require.True(t, named[name], "ARCHITECTURE.md does not name %s", name)
+		if strings.HasSuffix(name, "_test.go") {
+			continue
 		}
+		require.True(t, named[name], "ARCHITECTURE.md does not name %s", name)
+		source, err := os.ReadFile(name)
+		require.NoError(t, err)
+		if regexp.MustCompile(`\bsync\.(RW)?Mutex\b`).Match(source) {
+			require.Regexp(t, regexp.MustCompile("(?m)^\\| `[a-z]+\\.mu`.*\\b"+name), string(text), "%s has a lock", name)
+		}
+	}
+	folders, err := filepath.Glob("internal/*")
+	require.NoError(t, err)
+	for _, folder := range folders {
+		require.Contains(t, string(text), "("+filepath.ToSlash(folder)+")")
 	}
 }
 
@@ -147,6 +159,7 @@ const fragmentNames = `package main
 
 import (
 	"context"
+	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -154,6 +167,7 @@ import (
 )
 
 var (
+	t      *testing.T
 	ctx    context.Context
 	pool   *pgxpool.Pool
 	hub    *pghub.Hub
@@ -161,16 +175,23 @@ var (
 	cache  interface{ Reload(context.Context) error }
 )
 
+type prices struct{} // of the reader's program
+
+func NewPrices(*pghub.Hub) prices        { return prices{} }
+func (prices) Await(id int64, price int) {}
+func (prices) AwaitReload()              {}
+
 func main() {}
 `
 
 // fragmentImports are the packages that a fragment need not import. Package sql is not among them: nobody can guess its path.
 var fragmentImports = map[string]string{
 	"context": "context", "fmt": "fmt", "os": "os", "log": "log", "errors": "errors", "slog": "log/slog", "time": "time",
+	"testing": "testing", "synctest": "testing/synctest", "pghubtest": "github.com/pghub/pghub/pghubtest",
 	"pgx": "github.com/jackc/pgx/v5", "pgxpool": "github.com/jackc/pgx/v5/pgxpool", "pghub": "github.com/pghub/pghub",
 }
 
-// fragment makes a file of a fragment: its imports first, and the rest as the body of a function.
+// fragment makes a file of a fragment: its imports first, and the rest as it is, if it is a function, or as the body of one.
 func fragment(text, name string) string {
 	var imports, body strings.Builder
 	for line := range strings.Lines(text) {
@@ -184,6 +205,9 @@ func fragment(text, name string) string {
 		if regexp.MustCompile(`\b` + pkg + `\.`).MatchString(body.String()) {
 			fmt.Fprintf(&imports, "import %q\n", fragmentImports[pkg])
 		}
+	}
+	if strings.HasPrefix(body.String(), "func ") {
+		return fmt.Sprintf("package main\n\n%s\n%s", &imports, &body)
 	}
 	return fmt.Sprintf("package main\n\n%s\nfunc %s() (err error) {\n%s\n_ = hub\nreturn err\n}\n", &imports, name, &body)
 }
@@ -235,13 +259,14 @@ func TestDocsReferenceIsComplete(t *testing.T) {
 	require.NoError(t, err)
 	for _, kind := range []reflect.Type{reflect.TypeFor[pghub.Config](), reflect.TypeFor[pghub.ConsumerConfig]()} {
 		for i := range kind.NumField() {
-			require.Contains(t, string(text), "`"+kind.Field(i).Name+"`", kind.Name())
+			row := regexp.MustCompile("(?m)^\\| [^|]*`" + kind.Field(i).Name + "`")
+			require.Regexp(t, row, string(text), "%s.%s has no row", kind.Name(), kind.Field(i).Name)
 		}
 	}
 	source, err := os.ReadFile("errors.go")
 	require.NoError(t, err)
 	for _, match := range regexp.MustCompile(`(?m)^\t(Err\w+) +=`).FindAllStringSubmatch(string(source), -1) {
-		require.Contains(t, string(text), "`"+match[1]+"`")
+		require.Regexp(t, regexp.MustCompile("(?m)^\\| [^|]*`"+match[1]+"`"), string(text), "%s has no row", match[1])
 	}
 	source, err = os.ReadFile("event.go")
 	require.NoError(t, err)
