@@ -71,15 +71,15 @@ func fanOutCase(name string, trial func(context.Context, fanOut) (sample, error)
 	}}
 }
 
-// notifications are so many frames as a server sends them.
-func notifications(n int) []byte {
+// notifications are so many frames on a topic as a server sends them.
+func notifications(topic string, n int) []byte {
 	var frames []byte
 	for i := range n {
 		const size = 64
 		head := "e" + strconv.Itoa(i) + `:"`
 		var err error
 		frames, err = (&pgproto3.NotificationResponse{
-			PID: 1, Channel: fanOutTopic, Payload: head + strings.Repeat("x", size-len(head)-1) + `"`,
+			PID: 1, Channel: topic, Payload: head + strings.Repeat("x", size-len(head)-1) + `"`,
 		}).Encode(frames)
 		if err != nil {
 			panic(err) // they are all of the same kind
@@ -98,7 +98,7 @@ func fanOutTrial(ctx context.Context, way fanOut, consumers, deliveries int) (s 
 	server := fakepg.New()
 	defer server.Close()
 	handled := make([]tally, consumers)
-	end, err := way(ctx, server, consumers, func(consumer int) {
+	end, err := way(ctx, server.Config(), repeat(fanOutTopic, consumers), func(consumer int) {
 		n := &handled[consumer].n
 		n.Store(n.Load() + 1) // a consumer is never called concurrently with itself
 	})
@@ -107,7 +107,7 @@ func fanOutTrial(ctx context.Context, way fanOut, consumers, deliveries int) (s 
 	}
 	defer end()
 	const perBurst, lead = 700, 7000 // no queue of a hub is full before 16,384
-	frames := notifications(perBurst)
+	frames := notifications(fanOutTopic, perBurst)
 	bursts := max(deliveries/consumers/perBurst, 1)
 
 	m := begin()
@@ -130,11 +130,8 @@ func fanOutTrial(ctx context.Context, way fanOut, consumers, deliveries int) (s 
 // waitForAll waits until every consumer has handled n events.
 func waitForAll(ctx context.Context, handled []tally, n int) error {
 	for i := range handled {
-		for handled[i].n.Load() < int64(n) {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			time.Sleep(50 * time.Microsecond)
+		if err := waitUntil(ctx, func() bool { return handled[i].n.Load() >= int64(n) }); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -147,7 +144,7 @@ func oneToManyTrial(ctx context.Context, way fanOut, events int) (s sample, err 
 	var sent time.Time
 	late := make([]time.Duration, consumers)
 	var handled [1]tally
-	end, err := way(ctx, server, consumers, func(consumer int) {
+	end, err := way(ctx, server.Config(), repeat(fanOutTopic, consumers), func(consumer int) {
 		late[consumer] = time.Since(sent)
 		handled[0].n.Add(1)
 	})
@@ -155,7 +152,7 @@ func oneToManyTrial(ctx context.Context, way fanOut, events int) (s sample, err 
 		return s, err
 	}
 	defer end()
-	frame := notifications(1)
+	frame := notifications(fanOutTopic, 1)
 	var all histogram
 	begin()
 	for i := range events {
@@ -182,7 +179,7 @@ func neighbourTrial(ctx context.Context, way fanOut, sleep time.Duration, events
 	late := make([]histogram, consumers)
 	handled := make([]tally, consumers)
 	var over atomic.Bool
-	end, err := way(ctx, server, consumers, func(consumer int) {
+	end, err := way(ctx, server.Config(), repeat(fanOutTopic, consumers), func(consumer int) {
 		if consumer == 0 && sleep > 0 {
 			if !over.Load() {
 				time.Sleep(sleep)
@@ -198,7 +195,7 @@ func neighbourTrial(ctx context.Context, way fanOut, sleep time.Duration, events
 	}
 	defer end()
 	defer over.Store(true)
-	frame := notifications(1)
+	frame := notifications(fanOutTopic, 1)
 	begin()
 	start := time.Now()
 	for i := range events {

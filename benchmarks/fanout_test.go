@@ -24,7 +24,7 @@ func TestFanOutWaysDeliverEverything(t *testing.T) {
 }
 
 func TestNotificationsAreValidAndOfTheirSize(t *testing.T) {
-	frames := notifications(3)
+	frames := notifications(fanOutTopic, 3)
 	n, err := pgwire.ParseNotification(frames[5 : 1+4+4+len(fanOutTopic)+1+64+1])
 	require.NoError(t, err)
 	require.Len(t, n.Payload, 64)

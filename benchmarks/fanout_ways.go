@@ -3,27 +3,30 @@ package main
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pghub/pghub"
-	"github.com/pghub/pghub/internal/fakepg"
 	"github.com/pghub/pghub/internal/pgwire"
 )
 
 // handler is told which consumer has an event, on a goroutine of the way's choice.
 type handler func(consumer int)
 
-// fanOut connects to a scripted server in this process and brings every event to so many consumers.
-type fanOut func(ctx context.Context, server *fakepg.Server, consumers int, handle handler) (end func(), err error)
+// fanOut connects to a scripted server in this process and brings every event to the consumers of its topic: there is one
+// for each of topics.
+type fanOut func(ctx context.Context, cfg *pgx.ConnConfig, topics []string, handle handler) (end func(), err error)
 
 const byGoroutines = "goroutine and channel each"
 
 const fanOutTopic = "topic"
 
 // fanOutHub is a hub.
-func fanOutHub(ctx context.Context, server *fakepg.Server, consumers int, handle handler) (end func(), err error) {
-	hub, err := pghub.New(pghub.Config{ListenConfig: server.Config()})
+func fanOutHub(ctx context.Context, cfg *pgx.ConnConfig, topics []string, handle handler) (end func(), err error) {
+	hub, err := pghub.New(pghub.Config{ListenConfig: cfg})
 	if err != nil {
 		return nil, err
 	}
@@ -32,12 +35,12 @@ func fanOutHub(ctx context.Context, server *fakepg.Server, consumers int, handle
 		cancel()
 		_ = hub.Stop(over)
 	}
-	for i := range consumers {
+	for i, topic := range topics {
 		_, err := hub.Consumer(ctx, func(_ context.Context, ev *pghub.Event) {
 			if ev.Advisory == nil {
 				handle(i)
 			}
-		}, &pghub.ConsumerConfig{Topics: []string{fanOutTopic}})
+		}, &pghub.ConsumerConfig{Topics: []string{topic}})
 		if err != nil {
 			end()
 			return nil, err
@@ -55,25 +58,31 @@ const channelSize = 1024
 
 // fanOutGoroutines is the obvious way: one goroutine reads the connection and decodes, each consumer has a goroutine and a
 // channel, and where a channel is full everybody waits.
-func fanOutGoroutines(ctx context.Context, server *fakepg.Server, consumers int, handle handler) (end func(), err error) {
-	conn, err := listenBare(ctx, &server.Config().Config, []string{fanOutTopic})
+func fanOutGoroutines(ctx context.Context, cfg *pgx.ConnConfig, topics []string, handle handler) (end func(), err error) {
+	conn, err := listenBare(ctx, &cfg.Config, slices.Compact(slices.Sorted(slices.Values(topics))))
 	if err != nil {
 		return nil, err
 	}
 	var all sync.WaitGroup
-	channels := make([]chan *pghub.Event, consumers)
-	for i := range channels {
-		channels[i] = make(chan *pghub.Event, channelSize)
+	audiences := make(map[string]*audience)
+	for i, topic := range topics {
+		if audiences[topic] == nil {
+			audiences[topic] = &audience{topic: topic}
+		}
+		events := make(chan *pghub.Event, channelSize)
+		audiences[topic].channels = append(audiences[topic].channels, events)
 		all.Go(func() {
-			for range channels[i] {
+			for range events {
 				handle(i)
 			}
 		})
 	}
 	all.Go(func() {
-		readAndSend(conn, channels)
-		for _, events := range channels {
-			close(events)
+		readAndSend(conn, audiences)
+		for _, a := range audiences {
+			for _, events := range a.channels {
+				close(events)
+			}
 		}
 	})
 	return func() {
@@ -82,8 +91,14 @@ func fanOutGoroutines(ctx context.Context, server *fakepg.Server, consumers int,
 	}, nil
 }
 
+// audience is the channels of a topic's consumers.
+type audience struct {
+	topic    string
+	channels []chan *pghub.Event
+}
+
 // readAndSend ends when the connection is closed.
-func readAndSend(conn net.Conn, channels []chan *pghub.Event) {
+func readAndSend(conn net.Conn, audiences map[string]*audience) {
 	frames := pgwire.NewReader(conn)
 	for frames.Fill() == nil {
 		for {
@@ -98,11 +113,12 @@ func readAndSend(conn net.Conn, channels []chan *pghub.Event) {
 			if err != nil {
 				return
 			}
-			ev := &pghub.Event{Topic: fanOutTopic, PID: n.PID, Payload: append([]byte{}, n.Payload...)}
+			to := audiences[string(n.Topic)]
+			ev := &pghub.Event{Topic: to.topic, PID: n.PID, Payload: append([]byte{}, n.Payload...)}
 			if err := (pghub.KeyValueCodec{}).Decode(ev); err != nil {
 				return
 			}
-			for _, events := range channels {
+			for _, events := range to.channels {
 				events <- ev
 			}
 		}

@@ -86,5 +86,6 @@ func run(ctx context.Context, o options) error {
 func sections(db *database, scale float64) []*section {
 	all := []*section{receiveSection(db, scale), channelsSection(db, scale)}
 	all = append(all, fanOutSections(scale)...)
+	all = append(all, stuckSections(scale)...)
 	return append(all, notifySection(db, scale), endToEndSection(db, scale), listenSection(db), reconnectSection(db))
 }

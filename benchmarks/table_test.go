@@ -79,15 +79,19 @@ func TestTargets(t *testing.T) {
 	require.NoError(t, err)
 	var table strings.Builder
 	writeTargets(&table, []target{
-		{"s", "job", "b", "a", "events/s", mainFigure, 2.5, 0},
-		{"s", "job", "b", "a", "events/s", mainFigure, 3.5, 0},
-		{"s", "job", "b", "", "allocations", allocsFigure, 0, 1},
-		{"s", "other job", "b", "", "allocations", allocsFigure, 0, 1},
+		{"s", "job", "b", "a", eventRate, 2.5, 0},
+		{"s", "job", "b", "a", eventRate, 3.5, 0},
+		{"s", "job", "b", "", allocsPerEvent, 0, 1},
+		{"s", "job", "b", "", timeFigure, 0, 7.5},
+		{"s", "job", "b", "", timeFigure, 0, 5.5},
+		{"s", "other job", "b", "", allocsPerEvent, 0, 1},
 	}, lines)
 	text := table.String()
 	require.Contains(t, text, "| s: job | events/s × a | ≥ 2.50 | 3.00 | yes |")
 	require.Contains(t, text, "| s: job | events/s × a | ≥ 3.50 | 3.00 | **no** |")
-	require.Contains(t, text, "| s: job | allocations | ≤ 1.00 | 2.00 | **no** |")
+	require.Contains(t, text, "| s: job | allocations/event | ≤ 1.00 | 2.00 | **no** |")
+	require.Contains(t, text, "| s: job | time | ≤ 7.50 s | 6.00 s | yes |")
+	require.Contains(t, text, "| s: job | time | ≤ 5.50 s | 6.00 s | **no** |")
 	require.NotContains(t, text, "other job")
 }
 
