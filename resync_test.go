@@ -31,7 +31,7 @@ func (l *loader) resync(_ context.Context, gap Gap) error {
 	l.n++
 	err := l.fail(n)
 	word := fmt.Sprintf("resync after %t", !gap.Since.IsZero())
-	l.handle(nil, &Event{Topic: word})
+	l.handle(context.Background(), &Event{Topic: word})
 	return err
 }
 

@@ -107,35 +107,43 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 // Notifications appends the notifications that come next, up to the first frame of another type, the end of what the
 // buffer holds, or the capacity of dst. They are valid until the next Fill. With an error come those before it.
 func (r *Reader) Notifications(dst []source.Message) ([]source.Message, error) {
+	var topic []byte // of the one before: most often it is the same again
 	for len(dst) < cap(dst) && r.r < r.w && r.buf[r.r] == NotificationResponse {
 		f, ok, err := r.Next()
 		if err != nil || !ok {
 			return dst, err
 		}
-		n, err := ParseNotification(f.Body)
+		n, err := parseNotification(f.Body, topic)
 		if err != nil {
 			return dst, err
 		}
+		topic = n.Topic
 		dst = append(dst, n)
 	}
 	return dst, nil
 }
 
 // ParseNotification takes the body of a NotificationResponse apart. What it returns aliases the body.
-func ParseNotification(body []byte) (source.Message, error) {
+func ParseNotification(body []byte) (source.Message, error) { return parseNotification(body, nil) }
+
+// parseNotification takes a body apart whose topic is likely to be a known one.
+func parseNotification(body, likely []byte) (source.Message, error) {
 	if len(body) < 4 {
 		return source.Message{}, errNotification
 	}
 	pid, text := binary.BigEndian.Uint32(body), body[4:]
-	channel := bytes.IndexByte(text, 0)
-	if channel < 0 {
+	end := len(likely)
+	if end == 0 || end >= len(text) || text[end] != 0 || !bytes.Equal(text[:end], likely) {
+		end = bytes.IndexByte(text, 0)
+	}
+	if end < 0 {
 		return source.Message{}, errNotification
 	}
-	payload := text[channel+1:]
+	payload := text[end+1:]
 	if len(payload) == 0 || bytes.IndexByte(payload, 0) != len(payload)-1 {
 		return source.Message{}, errNotification
 	}
-	return source.Message{Topic: text[:channel:channel], Payload: payload[: len(payload)-1 : len(payload)-1], PID: pid}, nil
+	return source.Message{Topic: text[:end:end], Payload: payload[: len(payload)-1 : len(payload)-1], PID: pid}, nil
 }
 
 var errNotification = fmt.Errorf("%w: malformed notification", ErrProtocol)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"runtime"
@@ -141,6 +142,24 @@ func TestReaderNotifications(t *testing.T) {
 		got, err := readNotifications(bytes.NewReader(append(stream[:len(stream):len(stream)], nonsense...)), 100)
 		require.ErrorIs(t, err, ErrProtocol)
 		require.Equal(t, want, got)
+	}
+}
+
+// The topic of a notification is its own, however much it looks like that of the one before.
+func TestReaderTopicsAlike(t *testing.T) {
+	topics := []string{"a", "a", "ab", "a", "abc", "ab", "b", "", "a", "", "", "abc", "abd"}
+	var stream []byte
+	for i, topic := range topics {
+		stream = append(stream, frame('A', fmt.Sprintf("\x00\x00\x00\x07%s\x00payload%d\x00", topic, i))...)
+	}
+	r := NewReader(bytes.NewReader(stream))
+	require.NoError(t, r.Fill())
+	got, err := r.Notifications(make([]source.Message, 0, 100))
+	require.NoError(t, err)
+	require.Len(t, got, len(topics))
+	for i, topic := range topics {
+		require.Equal(t, topic, string(got[i].Topic))
+		require.Equal(t, fmt.Sprint("payload", i), string(got[i].Payload))
 	}
 }
 
