@@ -592,18 +592,23 @@ func TestPublisherTimesOut(t *testing.T) {
 func TestPublisherTimesOutAfterALongStatement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
-		for _, wait := range []time.Duration{0, 0, publishTimeout / 2} { // the timer goes off in the third
-			time.Sleep(publishTimeout / 5 * 2)
+		send := func(takes time.Duration) {
 			outcome := s.call(t.Context(), "a", "e0")
 			st := s.next("e0")
-			time.Sleep(wait)
+			time.Sleep(takes)
 			st.end(nil)
 			require.NoError(t, <-outcome)
 		}
+		send(0)
+		time.Sleep(publishTimeout/2 - 2) // the timer, set for the first, goes off in the second
+		send(4)
 		s.hung = true
 		start := time.Now()
 		require.ErrorIs(t, <-s.call(t.Context(), "a", "e1"), ErrNotConnected)
 		require.Equal(t, publishTimeout/2, time.Since(start))
+		s.hung = false
+		send(0)
+		require.NotZero(t, s.p.limit.at)
 		s.p.close(t.Context())
 		require.Zero(t, s.p.limit.at, "the timer is let go of")
 	})
