@@ -3,6 +3,7 @@ package pghub_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,7 +69,7 @@ func TestChange(t *testing.T) {
 			people = append(people, a)
 		case "any":
 			anything++
-			require.Contains(t, []string{"INSERT", "UPDATE"}, a.change.Action)
+			require.Contains(t, []pghub.Operation{pghub.Insert, pghub.Update}, a.change.Op, "level change writes it in capitals")
 		default:
 			others = append(others, a)
 		}
@@ -84,6 +85,25 @@ func TestChange(t *testing.T) {
 	require.Equal(t, `{"id":7}`, string(update.change.ID))
 	require.Equal(t, `{"id":9223372036854775807,"name":"Ada"}`, string(update.change.Old))
 	require.Equal(t, []string{"id", "name"}, update.change.Changed)
+	require.Equal(t, [][]int64{{7}, {9223372036854775807}}, slices.Collect(update.change.Keys(update.key)), "a cache drops both")
+	require.Equal(t, [][]int64{{9223372036854775807}}, slices.Collect(insert.change.Keys(insert.key)))
+	type person struct {
+		ID   int64
+		Name string
+	}
+	row, err := pghub.Row[person](update.change)
+	require.NoError(t, err)
+	require.Equal(t, person{7, "Eve"}, row)
+	row, err = pghub.OldRow[person](update.change)
+	require.NoError(t, err)
+	require.Equal(t, "Ada", row.Name)
+	id, err := pghub.ID[struct{ ID int64 }](update.change)
+	require.NoError(t, err)
+	require.EqualValues(t, 7, id.ID)
+	_, err = pghub.Row[person](large.change)
+	require.ErrorIs(t, err, pghub.ErrNoRow)
+	_, err = pghub.Row[struct{ Name int }](update.change)
+	require.ErrorContains(t, err, "row of public.people")
 	require.True(t, large.change.Truncated)
 	require.Equal(t, []int64{8}, large.key)
 	require.Nil(t, large.change.Row)
@@ -98,5 +118,5 @@ func TestChange(t *testing.T) {
 		keys = append(keys, key)
 	}
 	require.Equal(t, [][]int64{{1, 2}, {3, 4}}, keys)
-	require.Equal(t, "truncate", truncate.change.Op)
+	require.Equal(t, pghub.Truncate, truncate.change.Op)
 }

@@ -13,11 +13,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
+//go:embed migrations/*.sql uninstall.sql
+var files embed.FS
+
+//go:embed migrations/0000_check.sql
+var check string
 
 //go:embed uninstall.sql
 var uninstall string
+
+// ErrNotInstalled says that there is no schema pghub in the database: call [Install] first, or run the files of migrations/.
+var ErrNotInstalled = errors.New("pghub/sql: schema pghub is not installed in this database, or is of an earlier version: call sql.Install first")
 
 // ErrNewer says that a database has a newer schema pghub than this library knows. Whoever installed it would be
 // harmed by going back, so nothing is done: update the library.
@@ -44,7 +50,7 @@ type Conn interface {
 //
 // [explicit locking]: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 func Install(ctx context.Context, conn Conn) error {
-	return install(ctx, conn, migrations)
+	return install(ctx, conn, files)
 }
 
 // Uninstall removes the triggers of every watch, all functions and the schema, in one transaction. Where pghub is
@@ -58,6 +64,9 @@ func Install(ctx context.Context, conn Conn) error {
 // [DROP FUNCTION … CASCADE]: https://www.postgresql.org/docs/current/sql-dropfunction.html
 func Uninstall(ctx context.Context, conn Conn) error {
 	return inTx(ctx, conn, "uninstall", func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, check); err != nil {
+			return err
+		}
 		installed, err := isInstalled(ctx, tx)
 		if err != nil || !installed {
 			return err
@@ -91,6 +100,9 @@ func install(ctx context.Context, conn Conn, files fs.FS) error {
 	}
 	latest := len(steps)
 	return inTx(ctx, conn, "install", func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, check); err != nil {
+			return err
+		}
 		current, err := version(ctx, tx)
 		if err != nil {
 			return err
@@ -122,22 +134,27 @@ func install(ctx context.Context, conn Conn, files fs.FS) error {
 }
 
 // load reads the files in the order of their names: 0001_….sql brings version 1, 0002_….sql version 2.
+// 0000_….sql brings none, and is run before them.
 func load(files fs.FS) ([]migration, error) {
 	names, err := fs.Glob(files, "migrations/*.sql") // sorted
 	if err != nil {
 		return nil, err
 	}
 	var steps []migration
-	for i, name := range names {
+	for _, name := range names {
 		number, _, _ := strings.Cut(path.Base(name), "_")
-		if v, err := strconv.Atoi(number); err != nil || v != i+1 {
-			return nil, fmt.Errorf("pghub/sql: %s should be number %d", name, i+1)
+		v, err := strconv.Atoi(number)
+		if err == nil && v == 0 {
+			continue // what Install looks at before all others
+		}
+		if err != nil || v != len(steps)+1 {
+			return nil, fmt.Errorf("pghub/sql: %s should be number %d", name, len(steps)+1)
 		}
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, migration{i + 1, name, string(text)})
+		steps = append(steps, migration{v, name, string(text)})
 	}
 	return steps, nil
 }

@@ -104,6 +104,7 @@ type change struct {
 	Seq           int64
 	ID            map[string]any `json:"id"`
 	OldID         map[string]any `json:"old_id"`
+	OldKey        []int64        `json:"old_key"`
 	Row, Old      map[string]any
 	Changed       []string
 	Truncated     bool

@@ -108,7 +108,7 @@ func TestNotifyReadsWell(t *testing.T) {
 		`pghub.notify('topic1')`:                                     `e`,
 		`pghub.notify('topic1', 42)`:                                 `e42`,
 		`pghub.notify('topic1', 42::smallint)`:                       `e42`,
-		`pghub.notify('topic1', count(*)) FROM pghub.migrations`:     `e4`,
+		`pghub.notify('topic1', count(*)) FROM pghub.migrations`:     `e9`,
 		`pghub.notify('topic1', 42, '{"a":1}')`:                      `e42:{"a":1}`,
 		`pghub.notify('topic1', array[1,2])`:                         `e1,2`,
 		`pghub.notify('topic1', array[1,2], '{"a":1}')`:              `e1,2:{"a":1}`,
@@ -119,6 +119,12 @@ func TestNotifyReadsWell(t *testing.T) {
 		`pghub.notify(topic => 'topic1', key => 1, value => '"x"')`:  `e1:"x"`,
 		`pghub.notify('topic1', 1, to_jsonb(r)) FROM (SELECT 1 a) r`: `e1:{"a":1}`,
 		`pghub.notify('topic1', array[1], null)`:                     `e1`,
+		`pghub.notify('topic1', '42')`:                               `e42`,
+		`pghub.notify('topic1', '42', '{"a":1}'::json)`:              `e42:{"a":1}`,
+		`pghub.notify('topic1', 42, '{"a":1}'::json)`:                `e42:{"a":1}`,
+		`pghub.notify('topic1', 42, '{"a":1}'::text)`:                `e42:{"a":1}`,
+		`pghub.notify('topic1', array[1,2], '{"a":1}'::json)`:        `e1,2:{"a":1}`,
+		`pghub.notify('topic1', null, '{"a":1}'::json)`:              `e:{"a":1}`,
 	} {
 		require.Equal(t, []string{payload}, b.after("SELECT "+call), call)
 	}
@@ -135,7 +141,8 @@ func TestNotifyLimits(t *testing.T) {
 	b.fails("22023", "payload for topic 't' has 8000 bytes; the limit is 7999", `SELECT pghub.notify('t', 1, to_jsonb(repeat('x', 7995)))`)
 	b.fails("22023", "payload for topic 't' has 8002 bytes; the limit is 7999", `SELECT pghub.notify('t', null, to_jsonb(repeat('é', 3999)))`)
 	b.fails("22023", "is not a list of integers", "SELECT pghub.notify('t', null::bigint)")
-	b.fails("22P02", "malformed array literal", "SELECT pghub.notify('t', '42')")
+	b.fails("22023", "key 'x' is neither an integer, nor an array of integers", "SELECT pghub.notify('t', 'x')")
+	b.fails("22P02", "invalid input syntax for type json", "SELECT pghub.notify('t', 1, 'x')")
 }
 
 // A schema in front of the search path that has its own idea of every function and operator changes nothing.

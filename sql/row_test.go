@@ -24,7 +24,7 @@ func TestRowToTheLetter(t *testing.T) {
 		},
 		{
 			`UPDATE people SET id = -2`,
-			`e-2:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":-2},"old_id":{"id":1},"row":{"id":-2,"name":"Ann","height":null,"Born":"2001-02-03"}}`,
+			`e-2:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":-2},"old_id":{"id":1},"old_key":[1],"row":{"id":-2,"name":"Ann","height":null,"Born":"2001-02-03"}}`,
 		},
 		{
 			`DELETE FROM people`,
@@ -108,7 +108,7 @@ func TestRowTooLarge(t *testing.T) {
 		`e1:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":1},"truncated":true}`,
 	}, b.after(`UPDATE people SET height = 1`), "with the old row it is too much")
 	require.Equal(t, []string{
-		`e3:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":3},"old_id":{"id":1},"truncated":true}`,
+		`e3:{"op":"update","schema":"public","table":"people","seq":1,"id":{"id":3},"old_id":{"id":1},"old_key":[1],"truncated":true}`,
 	}, b.after(`UPDATE people SET id = 3, name = repeat('é', 4000)`))
 	require.True(t, b.change(`DELETE FROM people`).Truncated)
 
@@ -138,7 +138,7 @@ func TestRowWithoutJSON(t *testing.T) {
 		`e1:{"op":"insert","schema":"public","table":"people","seq":1,"id":{"uid":"a","the Id":1,"x":"y"},"truncated":true}`,
 	}, b.after(`INSERT INTO people VALUES (1, '{"a":"\u0000"}', 'a')`))
 	require.Equal(t, []string{
-		`e2:{"op":"update","schema":"public","table":"people","seq":1,"id":{"uid":"a","the Id":2,"x":"y"},"old_id":{"uid":"a","the Id":1,"x":"y"},"truncated":true}`,
+		`e2:{"op":"update","schema":"public","table":"people","seq":1,"id":{"uid":"a","the Id":2,"x":"y"},"old_id":{"uid":"a","the Id":1,"x":"y"},"old_key":[1],"truncated":true}`,
 	}, b.after(`UPDATE people SET "the Id" = 2`))
 	require.Equal(t, []string{
 		`e2:{"op":"delete","schema":"public","table":"people","seq":1,"id":{"uid":"a","the Id":2,"x":"y"},"truncated":true}`,

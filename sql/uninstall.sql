@@ -4,23 +4,27 @@
 DO $uninstall$
 DECLARE
   caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
+  doomed      pg_catalog.regprocedure;
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   PERFORM pg_advisory_xact_lock(482771236194);
   -- Only triggers can depend on trigger functions, so that CASCADE takes the watches and nothing else.
-  DROP FUNCTION IF EXISTS pghub.announce_row(), pghub.announce_statement(), pghub.announce_change() CASCADE;
-  DROP FUNCTION IF EXISTS
-    pghub.watch(regclass, text, text, text[], text[], text[], text[], boolean, boolean, text, text, text),
-    pghub.unwatch(regclass, text),
-    pghub.check_columns(regclass, text, text[]),
-    pghub.primary_key(regclass),
-    pghub.notify(text, bigint[], jsonb),
-    pghub.notify(text, bigint, jsonb),
-    pghub.notify(text, text, jsonb),
-    pghub.encode(bigint[], jsonb),
-    pghub.migrating(integer);
-  DROP VIEW IF EXISTS pghub.watches;
-  DROP TABLE IF EXISTS pghub.migrations;
+  FOR doomed IN
+    SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'pghub' AND p.prorettype = 'trigger'::regtype AND (p.prosrc LIKE '-- {%' OR p.proname LIKE 'announce\_%')
+  LOOP
+    EXECUTE format('DROP FUNCTION %s CASCADE', doomed);
+  END LOOP;
+  DROP VIEW IF EXISTS pghub.health, pghub.watches;
+  FOR doomed IN
+    SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'pghub' AND p.proname IN ('watch', 'plan', 'unwatch', 'mute', 'unmute', 'apply_mutes', 'is_muted', 'compile', 'sweep',
+      'body', 'row_function', 'statement_function', 'change_function', 'function_name', 'is_plain', 'fitting', 'sending', 'setting', 'unsetting',
+      'fixed_settings', 'template', 'check_columns', 'primary_key', 'notify', 'encode', 'version', 'migrating')
+  LOOP
+    EXECUTE format('DROP FUNCTION %s', doomed);
+  END LOOP;
+  DROP TABLE IF EXISTS pghub.mutes, pghub.migrations;
   DROP SCHEMA IF EXISTS pghub;
   PERFORM pg_catalog.set_config('search_path', caller_path, true);
 END $uninstall$;

@@ -1,8 +1,9 @@
 package sql
 
 import (
-	"context"
 	"fmt"
+
+	"github.com/pghub/pghub"
 )
 
 // Level says what becomes one event.
@@ -15,25 +16,26 @@ const (
 	Change    Level = "change"    // each transaction and kind of operation, without keys
 )
 
-// Operation is what a statement does to a table.
-type Operation string
+// Operation is what a statement does to a table: what a watch announces, and what [pghub.Change] says.
+type Operation = pghub.Operation
 
 // The operations that a watch can announce.
 const (
-	Insert   Operation = "insert"
-	Update   Operation = "update"
-	Delete   Operation = "delete"
-	Truncate Operation = "truncate"
+	Insert   = pghub.Insert
+	Update   = pghub.Update
+	Delete   = pghub.Delete
+	Truncate = pghub.Truncate
 )
 
 // Watch declares which changes of a table become events: a call of pghub.watch, whose options these are. All but Table
 // may be left out. README.md has the events that come of it.
 type Watch struct {
 	Table      string      // as SQL writes it: people, sales.orders, "Mixed Case" in double quotes; see pgx.Identifier.Sanitize
-	Topic      string      // "": the table's name
+	Topic      string      // "": the table's name, with its schema's in front unless that is public: sales.orders
 	Level      Level       // "": Row
 	Operations []Operation // nil: all four
 	Name       string      // tells several watches of one table apart; "": "watch"
+	Generation int         // an Apply of a lower one leaves the watch alone; raise it with every change that old programs must not undo
 
 	// For level Row only.
 	Of        []string // updates: only those that set one of these columns; nil: all
@@ -44,41 +46,9 @@ type Watch struct {
 	Condition string   // SQL on NEW and OLD, as in CREATE TRIGGER … WHEN; "": none. Code: never build it from input
 }
 
-// Apply puts watches into effect, each in a transaction of its own unless conn is one. A watch of the same table and
-// name is replaced; one that is in effect already is left alone and locks nothing, so that a service may declare its
-// tables whenever it starts.
-//
-// A new watch needs the TRIGGER privilege on its table, a replaced one its ownership. A table, column or option that
-// is not what it should be is an error that says so; it wraps the server's *pgconn.PgError, and names the table.
-//
-// It rests on [CREATE TRIGGER].
-//
-// [CREATE TRIGGER]: https://www.postgresql.org/docs/current/sql-createtrigger.html
-func Apply(ctx context.Context, conn Conn, watches ...Watch) error {
-	for _, w := range watches {
-		call, args := w.call()
-		var changed bool
-		if err := conn.QueryRow(ctx, call, args...).Scan(&changed); err != nil {
-			return fmt.Errorf("pghub/sql: watch %s: %w", w.Table, err)
-		}
-	}
-	return nil
-}
-
-// Remove ends the watch of a table that has this name ("" for all of them) and says whether there was one. It needs
-// the ownership of the table.
-func Remove(ctx context.Context, conn Conn, table, name string) (bool, error) {
-	var removed bool
-	err := conn.QueryRow(ctx, "SELECT pghub.unwatch($1::text::regclass, nullif($2::text, ''))", table, name).Scan(&removed)
-	if err != nil {
-		return false, fmt.Errorf("pghub/sql: unwatch %s: %w", table, err)
-	}
-	return removed, nil
-}
-
-// call returns the call of pghub.watch and its arguments. What is not set is left to the function's defaults.
-func (w Watch) call() (string, []any) {
-	call, args := "SELECT pghub.watch($1::text::regclass", []any{w.Table}
+// call returns a call of pghub.watch or pghub.plan and its arguments. What is not set is left to the function's defaults.
+func (w Watch) call(function string) (string, []any) {
+	call, args := "pghub."+function+"($1::text::regclass", []any{w.Table}
 	set := func(option, typ string, value any) {
 		args = append(args, value)
 		call += fmt.Sprintf(", %s => $%d::%s", option, len(args), typ)
@@ -104,6 +74,9 @@ func (w Watch) call() (string, []any) {
 		if o.value != nil {
 			set(o.option, "text[]", o.value)
 		}
+	}
+	if w.Generation != 0 {
+		set("generation", "integer", w.Generation)
 	}
 	if w.Old {
 		set("old", "boolean", true)

@@ -53,7 +53,7 @@ func setUp(ctx context.Context, pool *pgxpool.Pool) (tearDown func() error, err 
 	if err := sql.Install(ctx, pool); err != nil {
 		return nil, errors.Join(err, tearDown())
 	}
-	if err := sql.Apply(ctx, pool, sql.Watch{Table: "pghub_example.prices", Level: sql.Statement}); err != nil {
+	if err := sql.Apply(ctx, pool, sql.Watch{Table: "pghub_example.prices", Topic: "prices", Level: sql.Statement}); err != nil {
 		return nil, errors.Join(err, tearDown())
 	}
 	return tearDown, nil

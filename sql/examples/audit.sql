@@ -42,7 +42,7 @@ BEGIN
 END $$;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON accounts FOR EACH ROW EXECUTE FUNCTION audit();
 
-SELECT FROM pghub.watch('audit', operations => '{insert}', exclude => '{id,at}');
+SELECT FROM pghub.watch('audit', topic => 'audit', operations => '{insert}', exclude => '{id,at}');
 
 LISTEN audit;
 
