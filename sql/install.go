@@ -79,7 +79,14 @@ func Uninstall(ctx context.Context, conn Conn) error {
 // Version returns the version of schema pghub in the database, 0 where it is not installed. It needs the USAGE
 // privilege on the schema, which everybody has unless it was revoked.
 func Version(ctx context.Context, conn Conn) (int, error) {
-	v, err := version(ctx, conn)
+	var v int
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, check)
+		if err == nil {
+			v, err = version(ctx, tx)
+		}
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("pghub/sql: version: %w", err)
 	}

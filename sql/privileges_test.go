@@ -58,7 +58,7 @@ func TestPrivileges(t *testing.T) {
 // Nothing in the schema lends its owner's rights, and every function has its search path fixed.
 func TestFunctionsAreHarmless(t *testing.T) {
 	b := setUp(t)
-	require.Equal(t, []string{"compile", "sweep"}, one[[]string](b, `SELECT array_agg(proname::text ORDER BY 1) FROM pg_proc
+	require.Equal(t, []string{"compile", "sweep"}, one[[]string](b, `SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc
 		WHERE pronamespace = 'pghub'::regnamespace AND prosecdef`), "these give nobody a power over a table, see 0005")
 	require.Zero(t, one[int](b, `SELECT count(*) FROM pg_proc WHERE pronamespace = 'pghub'::regnamespace
 		AND ('search_path=pg_catalog, pg_temp' <> ALL (proconfig) OR proconfig IS NULL)`))
