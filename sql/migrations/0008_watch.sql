@@ -33,7 +33,9 @@ BEGIN
                CASE WHEN made.definition IS NULL THEN substring(t.tgname FROM '^pghub_(.*)_[a-z]+$') ELSE made.definition::jsonb ->> 'name' END AS name,
                CASE WHEN made.definition IS NULL THEN substring(p.proname FROM '^announce_(.*)$') ELSE made.definition::jsonb ->> 'level' END AS level,
                coalesce(made.definition, convert_from(substring(t.tgargs FOR greatest(position('\x00'::bytea IN t.tgargs) - 1, 0)), getdatabaseencoding())) AS definition,
-               strpos(p.prosrc, E'\nBEGIN\n  RETURN NULL;  -- muted\n') > 0 AS muted
+               CASE WHEN made.definition IS NOT NULL THEN strpos(p.prosrc, E'\nBEGIN\n  RETURN NULL;  -- muted\n') > 0
+                    ELSE strpos(p.prosrc, E'\nBEGIN\n  IF TG_ARGV[0] IN (') > 0 AND pghub.is_muted(nullif(convert_from(
+                      substring(t.tgargs FOR greatest(position('\x00'::bytea IN t.tgargs) - 1, 0)), getdatabaseencoding()), '')::jsonb) END AS muted
         FROM pg_trigger t
         JOIN pg_proc p ON p.oid = t.tgfoid
         CROSS JOIN LATERAL (SELECT substring(p.prosrc FROM '^-- (\{[^\n]*\})\n') AS definition) AS made

@@ -4,11 +4,22 @@ DO $migration$
 DECLARE
   caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
   key_type    pg_catalog.text;
+  old_one     pg_catalog.regprocedure;
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   IF pghub.migrating(9) THEN
 
     CREATE OR REPLACE FUNCTION pghub.version() RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 9';
+
+    -- Triggers of version 4 stay until pghub.watch is called for their tables. Until then they must not announce as a key what is
+    -- an integer no more, nor fail for what a session has put into pghub.seq.
+    FOREACH old_one IN ARRAY ARRAY['pghub.announce_row()', 'pghub.announce_statement()']::regprocedure[] LOOP
+      EXECUTE replace(replace(pg_get_functiondef(old_one),
+        $$coalesce(nullif(current_setting('pghub.seq', true), ''), '0')::bigint$$,
+        $$coalesce(substring(current_setting('pghub.seq', true) FROM '^[0-9]{1,17}$'), '0')::bigint$$),
+        $$IF col = ANY (int_pk) THEN$$,
+        $$IF col = ANY (int_pk) AND jsonb_typeof(this -> col) = 'number' AND this ->> col ~ '^-?[0-9]{1,19}$' THEN$$);
+    END LOOP;
 
     -- A value may be json, or text that is JSON. (A literal of unknown type becomes text where a function takes text.)
     FOREACH key_type IN ARRAY '{bigint[],bigint,text}'::text[] LOOP
@@ -99,8 +110,9 @@ BEGIN
       SELECT pghub.version() AS version,
              pg_notification_queue_usage() AS queue_usage,                       -- of 8 GB, or max_notify_queue_pages; 1 is full
              (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pghub%' AND datname = current_database()) AS hubs,
-             (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'object') AS waiting_to_notify,
-             (SELECT max(clock_timestamp() - xact_start) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'object') AS longest_wait,
+             (SELECT count(*) FROM pg_locks l WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.objid = 0 AND NOT l.granted) AS waiting_to_notify,
+             (SELECT max(clock_timestamp() - a.query_start) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+              WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.objid = 0 AND NOT l.granted) AS longest_wait,
              (SELECT max(clock_timestamp() - xact_start) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()) AS oldest_transaction,
              count(w.relation) AS watches,
              count(w.relation) FILTER (WHERE NOT w.enabled) AS disabled,
