@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func (b *bench) version() int { return one[int](b, "SELECT current_setting('server_version_num')::int") / 10000 }
+func (b *bench) version() int {
+	return one[int](b, "SELECT current_setting('server_version_num')::int") / 10000
+}
 
 // The key is what is an integer when the row is written, not when it was watched: else whoever writes a text forges keys.
 func TestRowKeyRetyped(t *testing.T) {
@@ -26,8 +28,8 @@ func TestRowKeyRetyped(t *testing.T) {
 	} {
 		for _, level := range []string{"row", "statement"} {
 			b := setUp(t, "t")
-			b.do(`CREATE TABLE t (a `+c.from+` PRIMARY KEY, v int); SELECT pghub.watch('t', level => $$`+level+`$$);
-				INSERT INTO t VALUES ('1'); ALTER TABLE t ALTER a TYPE `+c.to)
+			b.do(`CREATE TABLE t (a ` + c.from + ` PRIMARY KEY, v int); SELECT pghub.watch('t', level => $$` + level + `$$);
+				INSERT INTO t VALUES ('1'); ALTER TABLE t ALTER a TYPE ` + c.to)
 			b.heard()
 			for round := range 2 {
 				require.Equal(t, c.key, b.change(`INSERT INTO t VALUES (`+c.value+`)`).key, "%v %s", c, level)

@@ -64,7 +64,6 @@ func TestHealth(t *testing.T) {
 	b.do(people + `SELECT pghub.watch('people'); ALTER TABLE people DISABLE TRIGGER USER`)
 	require.Equal(t, []int64{1, 1, 0, 0, int64(latest(t))}, one[[]int64](b, `SELECT ARRAY[watches, disabled, muted, warnings, version] FROM pghub.health`))
 	require.Less(t, one[float64](b, `SELECT queue_usage FROM pghub.health`), 0.5)
-
 }
 
 // Who waits to commit his events waits for one lock of the whole cluster: the view counts them.

@@ -72,6 +72,11 @@ BEGIN
              string_agg(quote_ident(name) || CASE WHEN definition -> 'integers' ? name THEN ' integer' ELSE '' END, ', ' ORDER BY n)
       INTO names, facts
       FROM jsonb_array_elements_text(definition -> 'key') WITH ORDINALITY AS k(name, n);
+      IF definition ? 'first' THEN
+        -- The key is the first column, and will be as long as there is this index: so is its name in the row's JSON. (But a
+        -- partition may have other columns in front.) That costs a tenth.
+        names := format(pghub.template('(@starts_with(this, %L) OR %s)'), '{' || to_json(definition -> 'key' ->> 0) || ':', names);
+      END IF;
       -- The index has another number after REINDEX CONCURRENTLY or a restore: then the catalog is asked whether it is the same key.
       RETURN format(pghub.template($t$fits := %L::@regclass [=] %s::@oid AND %s;
       IF fits IS NOT TRUE THEN

@@ -26,13 +26,14 @@ BEGIN
       FOREACH record IN ARRAY '{NEW,OLD}'::text[] LOOP
         key := key || coalesce((
           SELECT format('pg_catalog.concat(%s)', string_agg(format('%s.%I', record, name), ', '','', ' ORDER BY n))
-          FROM jsonb_array_elements_text(definition -> 'integers') WITH ORDINALITY AS k(name, n)), '''''');
+          FROM jsonb_array_elements_text(definition -> 'integers') WITH ORDINALITY AS k(name, n)
+          HAVING count(*) > 0), 'NULL');
         id := id || coalesce((
           SELECT format('pg_catalog.concat(%s, ''}'')', string_agg(format(
                    CASE WHEN definition -> 'integers' ? name THEN '%L, %s.%I' ELSE '%L, pg_catalog.to_json(%s.%I)' END,
                    CASE n WHEN 1 THEN '{' ELSE ',' END || to_json(name) || ':', record, name), ', ' ORDER BY n))
           FROM jsonb_array_elements_text(definition -> 'key') WITH ORDINALITY AS k(name, n)
-          HAVING count(*) > 0), '''''');
+          HAVING count(*) > 0), 'NULL');
         form := form || CASE WHEN columns IS NULL THEN format('pg_catalog.row_to_json(%s)', record) ELSE (
           SELECT format('pg_catalog.concat(%s, ''}'')', string_agg(format('pg_catalog.concat(%s)', part), ', ' ORDER BY forty)) FROM (
             SELECT (n - 1) / 40 AS forty, string_agg(format('%L, coalesce(pg_catalog.to_json(%s.%I)::pg_catalog.text, ''null'')',
@@ -56,8 +57,8 @@ BEGIN
       END IF;
 
       -- Virtual generated columns have no value in a trigger. None is better than a wrong one.
-      IF columns IS NULL THEN
-        without := pghub.template($t$IF (@strpos(this, ':null') [>] 0 OR @strpos(was, ':null') [>] 0) AND @current_setting('server_version_num')::@int4 [>] 179999 THEN
+      IF columns IS NULL AND current_setting('server_version_num')::int >= 180000 THEN
+        without := pghub.template($t$IF @strpos(this, ':null') [>] 0 OR @strpos(was, ':null') [>] 0 THEN
         names := ARRAY(SELECT a.attname FROM @pg_attribute AS a WHERE a.attrelid [=] TG_RELID AND a.attgenerated [=] 'v' AND NOT a.attisdropped);
         IF @cardinality(names) [>] 0 THEN
           this := (SELECT @concat('{', @string_agg(@concat(@to_json(k), ':', v), ','), '}') FROM @json_each(this::@json) AS e(k, v) WHERE k [<>] ALL (names));
@@ -66,6 +67,8 @@ BEGIN
           END IF;
         END IF;
       END IF;$t$);
+      END IF;
+      IF columns IS NULL THEN
         long := $t$IF TG_OP = 'DELETE' THEN this := row_to_json(OLD); ELSE this := row_to_json(NEW); END IF;$t$;
         IF (definition ->> 'old')::boolean THEN
           long := long || $t$ IF TG_OP = 'UPDATE' THEN was := row_to_json(OLD); END IF;$t$;
@@ -96,13 +99,13 @@ BEGIN
 DECLARE
   seq      @text := @current_setting('pghub.seq', true);  -- the number of the event in its transaction
   head     @text;
-  key      @text := '';
-  old_key  @text := '';
-  id       @text := '';
-  old_id   @text := '';
+  key      @text;
+  old_key  @text;
+  id       @text;  -- NULL without a primary key
+  old_id   @text;
   this     @text;  -- the row as it is now; when deleted, as it was
   was      @text;  -- the row before an update
-  changed  @text := '';
+  changed  @text;
   fits     @bool;
   payload  @text;
   names    @text[];
@@ -114,25 +117,27 @@ BEGIN
   -- Whatever a session has put there, it does not fail the statement.
   seq := @set_config('pghub.seq', (CASE WHEN @ltrim(seq, '0123456789') [=] '' AND @length(seq) [>] 0 AND @length(seq) [<] 18
     THEN seq::@int8 [+] 1 ELSE 1 END)::@text, true);
-  head := @concat('{"op":"', @lower(TG_OP), %3$L, seq);
   IF TG_OP [=] 'TRUNCATE' THEN
-    payload := @concat('e:', head, '}');
+    payload := @concat('e:{"op":"truncate', %3$L, seq, '}');
     %2$s
     RETURN NULL;
   END IF;
 
   BEGIN
+    IF TG_OP [=] 'DELETE' THEN
+      this := %11$s;
+    ELSE
+      this := %10$s;
+    END IF;
     %4$s
     %5$s
     IF fits THEN
       IF TG_OP [=] 'DELETE' THEN
         key := %7$s;
         id := %9$s;
-        this := %11$s;
       ELSE
         key := %6$s;
         id := %8$s;
-        this := %10$s;
         IF TG_OP [=] 'UPDATE' THEN
           old_key := %7$s;
           old_id := %9$s;
@@ -148,7 +153,7 @@ BEGIN
   END;
 
   IF fits IS NOT TRUE THEN
-    key := ''; old_key := ''; id := ''; old_id := ''; this := NULL; was := NULL; changed := '';
+    key := NULL; old_key := NULL; id := NULL; old_id := NULL; this := NULL; was := NULL; changed := NULL;
     BEGIN
         %16$s
       SELECT array_agg(a.attname ORDER BY k.n),
@@ -177,18 +182,21 @@ BEGIN
       END IF;
         %18$s
     EXCEPTION WHEN OTHERS THEN
-      this := NULL; was := NULL; changed := '';  -- the row has no form in JSON
+      this := NULL; was := NULL; changed := NULL;  -- the row has no form in JSON
     END;
   END IF;
 
-  old_id := CASE WHEN TG_OP [=] 'UPDATE' AND old_id [<>] id THEN @concat(',"old_id":', old_id) ELSE '' END;
-  old_key := CASE WHEN TG_OP [=] 'UPDATE' AND old_key [<>] key THEN @concat(',"old_key":[', old_key, ']') ELSE '' END;
-  id := CASE WHEN id [<>] '' THEN @concat(',"id":', id) ELSE '' END;
-  payload := @concat('e', key, ':', head, id, old_id, old_key, ',"row":', this, CASE WHEN was IS NOT NULL THEN @concat(',"old":', was) END, changed, '}');
+  IF TG_OP [=] 'UPDATE' THEN
+    old_id := CASE WHEN old_id [<>] id THEN @concat(',"old_id":', old_id) END;
+    old_key := CASE WHEN old_key [<>] key THEN @concat(',"old_key":[', old_key, ']') END;
+  END IF;
+  payload := @concat('e', key, ':{"op":"', @lower(TG_OP), %3$L, seq, CASE WHEN id IS NOT NULL THEN ',"id":' END, id, old_id, old_key,
+    ',"row":', this, CASE WHEN was IS NOT NULL THEN ',"old":' END, was, changed, '}');
   IF this IS NULL OR @octet_length(payload) [>] 7999 THEN
-    payload := @concat('e', key, ':', head, id, old_id, old_key, ',"truncated":true}');
+    head := @concat('e', key, ':{"op":"', @lower(TG_OP), %3$L, seq);
+    payload := @concat(head, CASE WHEN id IS NOT NULL THEN ',"id":' END, id, old_id, old_key, ',"truncated":true}');
     IF @octet_length(payload) [>] 7999 THEN
-      payload := @concat('e', key, ':', head, old_key, ',"truncated":true}');
+      payload := @concat(head, old_key, ',"truncated":true}');
     END IF;
   END IF;
   %2$s

@@ -168,6 +168,8 @@ BEGIN
       IF level <> 'change' THEN
         wanted := wanted || jsonb_strip_nulls(jsonb_build_object('key', pk.columns, 'integers', pk.integers,
           'plain', CASE level WHEN 'row' THEN pghub.is_plain(relation) END,
+          'first', CASE WHEN level = 'row' AND columns IS NULL AND cardinality(pk.columns) = 1 THEN
+            (SELECT nullif(a.attname = pk.columns[1], false) FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum LIMIT 1) END,
           'index', (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE i.indrelid = relation AND i.indisprimary)));
       END IF;
