@@ -57,7 +57,7 @@ BEGIN
     $$;
     COMMENT ON FUNCTION pghub.sending IS 'Part of a trigger function: to send.';
 
-    -- The condition of the short way: sets fits. The names that it compares with are quoted as PostgreSQL does it there.
+    -- The condition of the short way: sets astray, unless it fits. The names that it compares with are quoted as PostgreSQL does it there.
     CREATE FUNCTION pghub.fitting(definition jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
@@ -66,7 +66,7 @@ BEGIN
       facts     text;
     BEGIN
       IF definition ->> 'index' IS NULL THEN
-        RETURN pghub.template('fits := NOT EXISTS (SELECT FROM @pg_index AS i WHERE i.indrelid [=] TG_RELID AND i.indisprimary);');
+        RETURN pghub.template('astray := EXISTS (SELECT FROM @pg_index AS i WHERE i.indrelid [=] TG_RELID AND i.indisprimary);');
       END IF;
       SELECT string_agg(format(pghub.template('@pg_get_indexdef(%L::@regclass, %s, false) [=] %L'), definition ->> 'index', n, quote_ident(name)), ' AND ' ORDER BY n),
              string_agg(quote_ident(name) || CASE WHEN definition -> 'integers' ? name THEN ' integer' ELSE '' END, ', ' ORDER BY n)
@@ -78,17 +78,16 @@ BEGIN
         names := format(pghub.template('(@starts_with(this, %L) OR %s)'), '{' || to_json(definition -> 'key' ->> 0) || ':', names);
       END IF;
       -- The index has another number after REINDEX CONCURRENTLY or a restore: then the catalog is asked whether it is the same key.
-      RETURN format(pghub.template($t$fits := %L::@regclass [=] %s::@oid AND %s;
-      IF fits IS NOT TRUE THEN
-        fits := %L [=] (
+      RETURN format(pghub.template($t$IF (%L::@regclass [=] %s::@oid AND %s) IS NOT TRUE THEN
+      astray := (%L [=] (
           SELECT @string_agg(@concat(@quote_ident(a.attname), CASE WHEN t.typoutput::@oid [=] ANY (ARRAY['pg_catalog.int2out'::@regproc::@oid,
                    'pg_catalog.int4out'::@regproc::@oid, 'pg_catalog.int8out'::@regproc::@oid]) THEN ' integer' END), ', '
                    ORDER BY @array_position(i.indkey::@int2[], a.attnum))
           FROM @pg_index AS i
           JOIN @pg_attribute AS a ON a.attrelid [=] i.indrelid AND @array_position(i.indkey::@int2[], a.attnum) [<] i.indnkeyatts
           JOIN @pg_type AS t ON t.oid [=] a.atttypid
-          WHERE i.indrelid [=] TG_RELID AND i.indisprimary);
-      END IF;$t$), definition ->> 'index', coalesce(index_oid, 0), names, facts);
+          WHERE i.indrelid [=] TG_RELID AND i.indisprimary)) IS NOT TRUE;
+    END IF;$t$), definition ->> 'index', coalesce(index_oid, 0), names, facts);
     END $$;
     COMMENT ON FUNCTION pghub.fitting IS 'Part of a trigger function: does its short way fit?';
 

@@ -41,19 +41,20 @@ BEGIN
             FROM jsonb_array_elements(columns) WITH ORDINALITY AS k(c, n) GROUP BY 1) AS parts) END;  -- a call has 100 arguments
       END LOOP;
       IF columns IS NOT NULL THEN
-        SELECT format(pghub.template($t$fits := fits AND %s [=] (
+        SELECT format(pghub.template($t$IF %s [<>] (
         SELECT @count(*) FROM @pg_attribute AS a
-        WHERE a.attrelid [=] %s AND NOT a.attisdropped AND (%s));$t$), jsonb_array_length(columns), watched,
+        WHERE a.attrelid [=] %s AND NOT a.attisdropped AND (%s))
+    THEN
+      astray := true;
+    END IF;$t$), jsonb_array_length(columns), watched,
           string_agg(format(pghub.template('a.attnum [=] %s AND a.attname [=] %L'), (c ->> 0)::int, c ->> 1), ' OR '))
         INTO check_columns
         FROM jsonb_array_elements(columns) AS k(c);
       END IF;
       IF (definition ->> 'changed')::boolean THEN
-        compare := format(pghub.template($t$IF TG_OP [=] 'UPDATE' THEN
-          changed := @concat(',"changed":[', (
-            SELECT @string_agg(@to_json(c)::@text, ',') FROM @json_object_keys(this::@json) AS c
-            WHERE (@to_jsonb(NEW) [->] c) [<>] (@to_jsonb(OLD) [->] c)), ']');
-        END IF;$t$));
+        compare := pghub.template($t$changed := @concat(',"changed":[', (
+        SELECT @string_agg(@to_json(c)::@text, ',') FROM @json_object_keys(this::@json) AS c
+        WHERE (@to_jsonb(NEW) [->] c) [<>] (@to_jsonb(OLD) [->] c)), ']');$t$);
       END IF;
 
       -- Virtual generated columns have no value in a trigger. None is better than a wrong one.
@@ -97,7 +98,7 @@ BEGIN
 
       RETURN format(pghub.template($t$-- %1$s
 DECLARE
-  seq      @text := @current_setting('pghub.seq', true);  -- the number of the event in its transaction
+  seq      @text;  -- the number of the event in its transaction
   head     @text;
   key      @text;
   old_key  @text;
@@ -106,7 +107,7 @@ DECLARE
   this     @text;  -- the row as it is now; when deleted, as it was
   was      @text;  -- the row before an update
   changed  @text;
-  fits     @bool;
+  astray   @bool;  -- is the short way wrong?
   payload  @text;
   names    @text[];
   kinds    @bool[];
@@ -114,45 +115,39 @@ DECLARE
   part     @json;
   saved    @text[];
 BEGIN
-  -- Whatever a session has put there, it does not fail the statement.
-  seq := @set_config('pghub.seq', (CASE WHEN @ltrim(seq, '0123456789') [=] '' AND @length(seq) [>] 0 AND @length(seq) [<] 18
-    THEN seq::@int8 [+] 1 ELSE 1 END)::@text, true);
-  IF TG_OP [=] 'TRUNCATE' THEN
-    payload := @concat('e:{"op":"truncate', %3$L, seq, '}');
-    %2$s
-    RETURN NULL;
-  END IF;
-
+  -- As few expressions as can be: PL/pgSQL prepares each of them once a transaction.
+  seq := @set_config('pghub.seq', (coalesce(@substring(@current_setting('pghub.seq', true), '^[0-9]{1,17}$'), '0')::@int8 [+] 1)::@text, true);
   BEGIN
-    IF TG_OP [=] 'DELETE' THEN
-      this := %11$s;
-    ELSE
+    IF TG_OP [=] 'INSERT' THEN
       this := %10$s;
+      key := %6$s;
+      id := %8$s;
+    ELSIF TG_OP [=] 'UPDATE' THEN
+      this := %10$s;
+      key := %6$s;
+      id := %8$s;
+      old_key := %7$s;
+      old_id := %9$s;
+      %14$s
+      %12$s
+    ELSIF TG_OP [=] 'DELETE' THEN
+      this := %11$s;
+      key := %7$s;
+      id := %9$s;
+    ELSE
+      payload := @concat('e:{"op":"truncate', %3$L, seq, '}');
+      %2$s
+      RETURN NULL;
     END IF;
     %4$s
     %5$s
-    IF fits THEN
-      IF TG_OP [=] 'DELETE' THEN
-        key := %7$s;
-        id := %9$s;
-      ELSE
-        key := %6$s;
-        id := %8$s;
-        IF TG_OP [=] 'UPDATE' THEN
-          old_key := %7$s;
-          old_id := %9$s;
-          %14$s
-        END IF;
-      END IF;
-      %12$s
-      %13$s
-      %15$s
-    END IF;
+    %13$s
+    %15$s
   EXCEPTION WHEN OTHERS THEN
-    fits := false;
+    astray := true;
   END;
 
-  IF fits IS NOT TRUE THEN
+  IF astray THEN
     key := NULL; old_key := NULL; id := NULL; old_id := NULL; this := NULL; was := NULL; changed := NULL;
     BEGIN
         %16$s
@@ -175,7 +170,10 @@ BEGIN
         id := part::text;
       END IF;
       %17$s
-      %12$s
+      IF TG_OP = 'UPDATE' THEN
+        NULL;
+        %12$s
+      END IF;
       %13$s
       IF this::jsonb IS NULL OR was::jsonb IS NULL AND was IS NOT NULL THEN
         this := NULL;
@@ -186,7 +184,7 @@ BEGIN
     END;
   END IF;
 
-  IF TG_OP [=] 'UPDATE' THEN
+  IF old_id IS NOT NULL OR old_key IS NOT NULL THEN
     old_id := CASE WHEN old_id [<>] id THEN @concat(',"old_id":', old_id) END;
     old_key := CASE WHEN old_key [<>] key THEN @concat(',"old_key":[', old_key, ']') END;
   END IF;
@@ -211,7 +209,7 @@ END$t$),
         compare, without,
         CASE WHEN (definition ->> 'old')::boolean THEN format('was := %s;', form[2]) ELSE '' END,
         -- What has no form in jsonb, such as \u0000 in a json column, goes the long way, to be found out there.
-        CASE WHEN (definition ->> 'plain')::boolean THEN '' ELSE 'IF this::pg_catalog.jsonb IS NULL OR was::pg_catalog.jsonb IS NULL AND was IS NOT NULL THEN fits := false; END IF;' END,
+        CASE WHEN (definition ->> 'plain')::boolean THEN '' ELSE 'IF this::pg_catalog.jsonb IS NULL OR was::pg_catalog.jsonb IS NULL AND was IS NOT NULL THEN astray := true; END IF;' END,
         pghub.setting(),
         long,
         pghub.unsetting());

@@ -15,18 +15,18 @@ BEGIN
       width int  := jsonb_array_length(definition -> 'key');
       form  text;
       list  text;
-      short text := 'fits := false;';
+      short text := 'astray := true;';
     BEGIN
       IF width > 0 AND definition -> 'key' = definition -> 'integers' THEN
         SELECT string_agg(format('k.%I', name), ', '','', ' ORDER BY n), string_agg(format('k.%I', name), ', ' ORDER BY n) INTO form, list
         FROM jsonb_array_elements_text(definition -> 'key') WITH ORDINALITY AS k(name, n);
         form := CASE width WHEN 1 THEN format('%s::pg_catalog.text', form) ELSE format('pg_catalog.concat(%s)', form) END;
         short := format(pghub.template($t$%1$s
-    IF fits AND TG_OP [<>] 'INSERT' AND NOT %2$L::@bool THEN
+    IF TG_OP [<>] 'INSERT' AND NOT %2$L::@bool AND astray IS NOT TRUE THEN
       -- Two rows of one key: only where another table inherits from this one.
-      fits := NOT EXISTS (SELECT FROM @pg_inherits AS i WHERE i.inhparent [=] TG_RELID);
+      astray := EXISTS (SELECT FROM @pg_inherits AS i WHERE i.inhparent [=] TG_RELID);
     END IF;
-    IF fits THEN
+    IF astray IS NOT TRUE THEN
       IF TG_OP [=] 'DELETE' THEN
         SELECT @count(*), @string_agg(%3$s, ';') INTO rows, list FROM pghub_old AS k;
       ELSE
@@ -73,7 +73,7 @@ DECLARE
   part     @text;
   parts    @text[] := '{}';                  -- lists of keys, each as long as an event can carry
   payload  @text;
-  fits     @bool;
+  astray   @bool;                            -- is the short way wrong?
   lost     @bool := false;                   -- an id too large for any event?
   pk       @text;
   item     @text;
@@ -89,10 +89,10 @@ BEGIN
   BEGIN
     %5$s
   EXCEPTION WHEN OTHERS THEN
-    fits := false;
+    astray := true;
   END;
 
-  IF fits IS NOT TRUE THEN
+  IF astray THEN
     parts := '{}';
     part := '';
     BEGIN
