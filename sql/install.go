@@ -44,8 +44,9 @@ type Conn interface {
 //
 // The first installation needs the CREATE privilege on the database, an upgrade the ownership of schema pghub, and
 // neither where there is nothing to do. A schema pghub that is owned by somebody else than the caller, a role of his, a
-// superuser or the owner of the database, or has something of such a one in it, is refused: it may be a trap. Errors wrap the *pgconn.PgError of the server; [ErrNewer] if the database
-// is ahead of this library.
+// superuser or the owner of the database, or has something of such a one in it, is refused: it may be a trap.
+//
+// Errors wrap the *pgconn.PgError of the server; [ErrNewer] if the database is ahead of this library.
 //
 // It rests on [explicit locking], advisory locks.
 //
