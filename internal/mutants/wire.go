@@ -21,7 +21,7 @@ var wireArea = area{
 		one("a payload with NUL within", "pgwire.go", "bytes.IndexByte(payload, 0) != len(payload)-1", "payload[len(payload)-1] != 0", "TestParseNotification"),
 		one("a channel without its end", "pgwire.go", "\tif end < 0 {\n", "\tif end < -1 {\n", "TestParseNotification"),
 		one("a payload that shares its room", "pgwire.go", "payload[: len(payload)-1 : len(payload)-1]", "payload[:len(payload)-1]", "TestParsedTextsEndWhereTheyEnd"),
-		one("a channel that shares its room", "pgwire.go", "text[:channel:channel]", "text[:channel]", "TestParsedTextsEndWhereTheyEnd"),
+		one("a channel that shares its room", "pgwire.go", "text[:end:end]", "text[:end]", "TestParsedTextsEndWhereTheyEnd"),
 		one("quotes that are not doubled", "pgwire.go", "\t\tif name[i] == '\"' {\n\t\t\tdst = append(dst, '\"')\n\t\t}\n", "", "TestAppendIdentifier"),
 		one("a query without its end", "pgwire.go", "uint32(4+len(sql)+1))", "uint32(4+len(sql)))", "TestAppendMessages"),
 		sampled(one("a notification with a short body", "pgwire.go", "\tif len(body) < 4 {\n", "\tif len(body) < 5 {\n", "TestParseNotification")),
