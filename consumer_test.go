@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -1017,4 +1018,74 @@ func TestABlockedConsumerIsBounded(t *testing.T) {
 	unblock()
 	g.await(t, fmt.Sprint("a e", events-1))
 	require.Equal(t, lineLag(events-defaultQueueSize), g.lines()[2])
+}
+
+// A handler finds its own consumer, from its first event on, and so does Resync. Nobody else does.
+func TestConsumerFrom(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{})
+		found := make(chan *Consumer, 10)
+		c, err := hub.Consumer(t.Context(), func(ctx context.Context, _ *Event) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			found <- ConsumerFrom(ctx)
+		}, &ConsumerConfig{Topics: []string{"a"}, ResyncFirst: true, Resync: func(ctx context.Context, _ Gap) error {
+			found <- ConsumerFrom(ctx)
+			return nil
+		}})
+		require.NoError(t, err)
+		startHub(t, hub)
+		for range 3 { // connect, subscribe, Resync
+			require.Same(t, c, <-found)
+		}
+		require.Nil(t, ConsumerFrom(t.Context()))
+	})
+}
+
+type tenant struct{}
+
+// Handlers' contexts descend from BaseContext: they have its values, and end with it.
+func TestBaseContext(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		base, cancel := context.WithCancelCause(context.WithValue(t.Context(), tenant{}, "blue"))
+		hub := fakeHub(t, server, Config{BaseContext: base})
+		contexts := make(chan context.Context, 10)
+		_, err := hub.Consumer(t.Context(), func(ctx context.Context, _ *Event) { contexts <- ctx }, nil)
+		require.NoError(t, err)
+		startHub(t, hub)
+		ctx := <-contexts
+		require.Equal(t, "blue", ctx.Value(tenant{}))
+		require.NoError(t, ctx.Err())
+		cancel(io.EOF)
+		require.ErrorIs(t, context.Cause(ctx), io.EOF)
+	})
+}
+
+// An error that a handler throws can be told from others.
+func TestPanicWithAnError(t *testing.T) {
+	for name, test := range map[string]struct {
+		value any
+		is    error
+		text  string
+	}{
+		"an error": {fmt.Errorf("wrapped: %w", io.ErrUnexpectedEOF), io.ErrUnexpectedEOF, "wrapped: unexpected EOF"},
+		"a text":   {"oops", ErrPanic, "oops"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := newErrorLog()
+				hub := unitHub(t, Config{OnError: log.onError})
+				c, err := hub.Consumer(t.Context(), func(context.Context, *Event) { panic(test.value) }, &ConsumerConfig{Name: "orders", Topics: []string{"a"}})
+				require.NoError(t, err)
+				deliveryPut(c, queueRun("a", 1))
+				synctest.Wait()
+				require.Len(t, log.all(), 1)
+				require.ErrorIs(t, log.all()[0], ErrPanic)
+				require.ErrorIs(t, log.all()[0], test.is)
+				require.ErrorContains(t, log.all()[0], test.text)
+				require.ErrorContains(t, log.all()[0], `consumer "orders"`)
+				require.NoError(t, c.Close())
+			})
+		})
+	}
 }

@@ -389,3 +389,54 @@ func TestDeliveryManyConsumers(t *testing.T) {
 		require.LessOrEqual(t, int(most.Load()), 2*runtime.GOMAXPROCS(0), "few workers do for many")
 	})
 }
+
+// Handlers that return together, thousands of them, do not meet at the lock that the router needs.
+func TestDeliveryReleasedTogether(t *testing.T) {
+	const stuck = 1000
+	hub := unitHub(t, Config{})
+	release := make(chan struct{})
+	var blocked, back sync.WaitGroup
+	blocked.Add(stuck)
+	back.Add(stuck)
+	consumers := make([]*Consumer, stuck)
+	for i := range consumers {
+		consumers[i] = deliveryConsumer(t, hub, func(context.Context, *Event) {
+			blocked.Done()
+			<-release
+			back.Done()
+		})
+		consumers[i].queue.put(queueRun("a", 1))
+	}
+	hub.delivery.add(consumers...)
+	blocked.Wait()
+	d := hub.delivery
+	deadline := time.Now().Add(patience)
+	for d.mu.Lock(); d.watching; d.mu.Lock() {
+		d.mu.Unlock()
+		require.False(t, time.Now().After(deadline), "the watch goes on")
+		runtime.Gosched()
+	}
+	last := d.shift.workers // the lock is held from here on, as by the router
+	close(release)
+	back.Wait()
+	// Whoever was of an earlier shift leaves by itself. Only those of the last one, which is small again, want the lock.
+	require.LessOrEqual(t, last, runtime.GOMAXPROCS(0))
+	for {
+		d.lookout.mu.Lock()
+		here := 0
+		for _, w := range d.lookout.workers {
+			if !w.gone.Load() {
+				here++
+			}
+		}
+		d.lookout.mu.Unlock()
+		if here <= last {
+			break
+		}
+		require.False(t, time.Now().After(deadline), "%d workers wait for the lock", here)
+	}
+	d.mu.Unlock()
+	for _, c := range consumers {
+		require.NoError(t, c.Drain(t.Context()))
+	}
+}

@@ -207,3 +207,13 @@ func TestEventsAreIndependent(t *testing.T) {
 	require.Equal(t, 2, cap(first.Key), "appending to a shared key makes a new one")
 	require.Equal(t, 3, cap(first.Value))
 }
+
+// A supervisory event decodes into nothing: not into a Change either, whose action it would set.
+func TestDecodeOfAnAdvisory(t *testing.T) {
+	ev := newAdvisory(Advisory{Action: ActionConnect})
+	_, err := Decode[Change](ev)
+	var undecodable *DecodeError
+	require.ErrorAs(t, err, &undecodable)
+	require.ErrorIs(t, err, errAdvisory)
+	require.ErrorIs(t, ev.Decode(new(any)), errAdvisory)
+}

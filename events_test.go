@@ -294,3 +294,15 @@ func TestLoopsOverTheSameEvents(t *testing.T) {
 		}
 	})
 }
+
+func TestEventsWithoutTopics(t *testing.T) {
+	hub := unitHub(t, Config{})
+	var got []*Event
+	for ev := range hub.Events(t.Context()) {
+		got = append(got, ev)
+	}
+	require.Len(t, got, 1)
+	require.True(t, got[0].Advisory.Final)
+	require.ErrorIs(t, got[0].Advisory.Err, ErrTopic)
+	require.Empty(t, hub.ConsumerStats())
+}

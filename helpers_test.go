@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/internal/source"
 )
 
@@ -263,3 +264,5 @@ func validUTF8(texts ...string) bool {
 	}
 	return true
 }
+
+func TestMain(m *testing.M) { pgtest.Main(m) }

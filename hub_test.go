@@ -3,6 +3,7 @@ package pghub
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -885,4 +886,177 @@ func TestHubsComeAndGo(t *testing.T) {
 func TestStatesHaveNames(t *testing.T) {
 	require.Equal(t, "idle connecting listening waiting stopping stopped State(7)",
 		strings.Trim(fmt.Sprint([]State{StateIdle, StateConnecting, StateListening, StateWaiting, StateStopping, StateStopped, 7}), "[]"))
+}
+
+// A loop that is left with events in hand, or in its queue, leaves nothing behind that counts as waiting.
+func TestStatsOfALoopThatWasLeft(t *testing.T) {
+	hub := unitHub(t, Config{})
+	c := unitConsumer(t, hub, ConsumerConfig{})
+	c.queue.put(queueRun("a", 1, 2, 3), queueRun("b", 4))
+	c.iterate(t.Context(), func(*Event) bool { return false })
+	require.Zero(t, hub.Stats().Queued)
+	require.Zero(t, c.Stats().Queued)
+	require.Equal(t, uint64(1), hub.Stats().Delivered)
+	awaitClosed(t, c.Done(), "the end of the consumer")
+}
+
+// What waits is the sum over all consumers.
+func TestStatsSumWhatWaits(t *testing.T) {
+	hub := unitHub(t, Config{})
+	for range 3 {
+		unitConsumer(t, hub, ConsumerConfig{}).queue.put(queueRun("a", 1, 2))
+	}
+	require.Equal(t, 6, hub.Stats().Queued)
+}
+
+// Counters never fall, while consumers come and go.
+func TestStatsNeverFall(t *testing.T) {
+	hub := unitHub(t, Config{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range fewer(2000) {
+				c, err := hub.Consumer(t.Context(), func(context.Context, *Event) {}, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				deliveryPut(c, queueRun("a", 1, 2, 3))
+				if err := c.Drain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	var last Stats
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		st := hub.Stats()
+		require.GreaterOrEqual(t, st.Delivered, last.Delivered)
+		last = st
+	}
+	require.Equal(t, uint64(4*fewer(2000)*4), last.Delivered, "three events and a close each")
+	require.Zero(t, last.Consumers)
+}
+
+// State and error go into JSON as text.
+func TestStatsAsJSON(t *testing.T) {
+	st := Stats{State: StateWaiting, Since: time.Unix(0, 0).UTC(), Received: 7, LastError: errors.New("connection refused")}
+	b, err := json.Marshal(st)
+	require.NoError(t, err)
+	var got map[string]any
+	require.NoError(t, json.Unmarshal(b, &got))
+	require.Equal(t, "waiting", got["State"])
+	require.Equal(t, "connection refused", got["LastError"])
+	require.EqualValues(t, 7, got["Received"])
+	b, err = json.Marshal(Stats{})
+	require.NoError(t, err)
+	require.NotContains(t, string(b), "LastError")
+}
+
+func TestConsumerStatsByName(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{})
+		startHub(t, hub)
+		onEvent(t, hub, "b", func(context.Context) {})
+		a := onEvent(t, hub, "a", func(context.Context) {})
+		require.NoError(t, a.Subscribe(t.Context(), "a2"))
+		server.Notify("b", "e")
+		server.Notify("b", "e")
+		w, _ := watch(t, hub, "b")
+		server.Notify("b", "e")
+		w.await(t, "b e")
+		passing(t, time.Millisecond, func() bool { return hub.Stats().Queued == 0 })
+		stats := hub.ConsumerStats()
+		require.Len(t, stats, 3)
+		require.Equal(t, []string{"", "a", "b"}, []string{stats[0].Name, stats[1].Name, stats[2].Name})
+		require.Equal(t, []string{"a", "a2"}, stats[1].Topics)
+		require.Equal(t, uint64(1+3), stats[2].Delivered)
+		require.Equal(t, stats[1], a.Stats())
+	})
+}
+
+func TestConfigDefaults(t *testing.T) {
+	cfg, err := Config{ListenConfig: new(pgx.ConnConfig)}.withDefaults()
+	require.NoError(t, err)
+	require.Equal(t, 100*time.Millisecond, cfg.ReconnectMin)
+	require.Equal(t, 30*time.Second, cfg.ReconnectMax)
+	require.Equal(t, 10*time.Second, cfg.ProbeInterval)
+	require.Equal(t, 5*time.Second, cfg.ProbeTimeout)
+	require.Equal(t, 10*time.Second, cfg.StopTimeout)
+	require.Equal(t, 16384, cfg.QueueSize)
+	require.Equal(t, KeyValueCodec{}, cfg.Codec)
+	require.False(t, cfg.Logger.Enabled(context.Background(), slog.LevelError), "silent")
+}
+
+func TestConfig(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*Config)
+		refusal string // "": it is fine
+	}{
+		"nothing to connect with":        {func(c *Config) { c.Pool, c.ListenConfig = nil, nil }, "Pool or a ListenConfig"},
+		"only ListenConfig":              {func(c *Config) { c.Pool, c.ListenConfig = nil, new(pgx.ConnConfig) }, ""},
+		"name":                           {func(c *Config) { c.Name = strings.Repeat("ü", 100) }, ""},
+		"name with NUL":                  {func(c *Config) { c.Name = "a\x00" }, "Name"},
+		"name in another encoding":       {func(c *Config) { c.Name = "\xfc" }, "Name"},
+		"equal backoff bounds":           {func(c *Config) { c.ReconnectMin, c.ReconnectMax = time.Second, time.Second }, ""},
+		"only a long ReconnectMin":       {func(c *Config) { c.ReconnectMin = time.Hour }, ""},
+		"only a short ReconnectMax":      {func(c *Config) { c.ReconnectMax = time.Millisecond }, ""},
+		"ReconnectMin over ReconnectMax": {func(c *Config) { c.ReconnectMin, c.ReconnectMax = 2, 1 }, "no range"},
+		"negative ReconnectMin":          {func(c *Config) { c.ReconnectMin = -1 }, "no range"},
+		"negative ReconnectMax":          {func(c *Config) { c.ReconnectMax = -1 }, "no range"},
+		"no probes":                      {func(c *Config) { c.ProbeInterval = -1 }, ""},
+		"negative ProbeTimeout":          {func(c *Config) { c.ProbeTimeout = -1 }, "ProbeTimeout"},
+		"negative StopTimeout":           {func(c *Config) { c.StopTimeout = -1 }, "StopTimeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Pool: unitPool()}
+			c.change(&cfg)
+			full, err := cfg.withDefaults()
+			if c.refusal != "" {
+				require.ErrorContains(t, err, c.refusal)
+				return
+			}
+			require.NoError(t, err)
+			require.Positive(t, full.ReconnectMin)
+			require.LessOrEqual(t, full.ReconnectMin, full.ReconnectMax)
+		})
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	hub, err := New(Config{})
+	require.Error(t, err)
+	require.Nil(t, hub)
+}
+
+func TestConsumerConfig(t *testing.T) {
+	hub := &Config{QueueSize: 7, Codec: JSONCodec{}}
+	full, err := ConsumerConfig{}.withDefaults(hub)
+	require.NoError(t, err)
+	require.Equal(t, 7, full.QueueSize)
+	require.Equal(t, JSONCodec{}, full.Codec)
+
+	full, err = ConsumerConfig{QueueSize: 3, Codec: RawCodec{}, Overflow: CloseConsumer, Topics: []string{"a"}}.withDefaults(hub)
+	require.NoError(t, err)
+	require.Equal(t, 3, full.QueueSize)
+	require.Equal(t, RawCodec{}, full.Codec)
+
+	for _, size := range []int{-1, math.MinInt} {
+		full, err = ConsumerConfig{QueueSize: size}.withDefaults(hub)
+		require.NoError(t, err)
+		require.Equal(t, math.MaxInt, full.QueueSize, "unbounded")
+	}
+	_, err = ConsumerConfig{Overflow: -1}.withDefaults(hub)
+	require.ErrorContains(t, err, "Overflow")
+	_, err = ConsumerConfig{Overflow: CloseConsumer + 1}.withDefaults(hub)
+	require.ErrorContains(t, err, "Overflow")
+	_, err = ConsumerConfig{Topics: []string{"a", ""}}.withDefaults(hub)
+	require.ErrorIs(t, err, ErrTopic)
 }

@@ -624,3 +624,20 @@ func TestRouterClosesSlowConsumersOnly(t *testing.T) {
 		}
 	})
 }
+
+// Topics that come and go while the handler is stuck leave nothing in its queue.
+func TestQueueOfAStuckHandlerStaysShort(t *testing.T) {
+	hub, s, c := routerUp(t, Config{})
+	routerSubscribe(t, c, "had")
+	s.settle()
+	for range 100 {
+		routerSubscribe(t, c, "a", "b")
+		s.settle()
+		s.notify("a 1", "had 2", "b 3")
+		hub.router.unsubscribe(c, []string{"a", "b"})
+		s.settle()
+	}
+	require.Equal(t, 101, c.queue.ring.n, "one subscribe, and an event in each round")
+	require.Equal(t, 100, c.Stats().Queued)
+	require.NoError(t, errors.Join(c.Close()))
+}

@@ -1,4 +1,4 @@
-package pghub_test
+package docs_test
 
 import (
 	"fmt"
@@ -244,6 +244,9 @@ func TestDocsSQL(t *testing.T) {
 		}
 		pool := pgtest.Pool(t, pgtest.Database(t))
 		require.NoError(t, sql.Install(t.Context(), pool))
+		_, err := pool.Exec(t.Context(), "CREATE TABLE people (id bigint PRIMARY KEY, name text)") // that pages speak of
+		require.NoError(t, err)
+		require.NoError(t, sql.Apply(t.Context(), pool, sql.Watch{Table: "people"}))
 		for _, block := range blocks {
 			_, err := pool.Exec(t.Context(), block)
 			require.NoError(t, err, "%s:\n%s", page.path, block)

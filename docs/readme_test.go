@@ -1,4 +1,4 @@
-package pghub_test
+package docs_test
 
 import (
 	"bufio"

@@ -1,9 +1,0 @@
-package pghub
-
-import (
-	"testing"
-
-	"github.com/pghub/pghub/internal/pgtest"
-)
-
-func TestMain(m *testing.M) { pgtest.Main(m) }
