@@ -111,6 +111,7 @@ func ExampleServer_Stall() {
 			fmt.Println(hub.State() == pghub.StateListening)
 			srv.Resume()
 			srv.AwaitListen("prices")
+			synctest.Wait() // until the handler has heard of it
 		})
 	})
 	// Output:

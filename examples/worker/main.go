@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -62,7 +63,14 @@ func setUp(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := sql.Install(ctx, pool); err != nil {
 		return err
 	}
-	_, err := pool.Exec(ctx, `CREATE TABLE IF NOT EXISTS jobs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, task text NOT NULL)`)
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// Many workers may start at once, and CREATE TABLE IF NOT EXISTS fails when two of them run it together.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('jobs', 0))`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS jobs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, task text NOT NULL)`)
+		return err
+	})
 	if err != nil {
 		return err
 	}
