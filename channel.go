@@ -3,6 +3,7 @@ package pghub
 import (
 	"reflect"
 	"slices"
+	"time"
 )
 
 // This file holds what the router knows: channels, who subscribes to them, and the calls that wait. A topic is a channel of
@@ -44,6 +45,7 @@ type channel struct {
 	owed    bool       // counts in router.owed
 	alone   bool       // was refused together with others: ask for it by itself
 	refusal error      // why it is, or was until this moment, refused
+	missing time.Time  // since then its groups miss events, though a session listened; zero: they do not
 	gone    []*request // Unsubscribe calls that wait until it is left
 }
 

@@ -14,7 +14,8 @@ import (
 // Codec turns keys and values into payloads and back.
 //
 // Both methods are called from several goroutines at once. Decode runs on the goroutine that reads the connection: it
-// must be quick and must not call the hub. One that panics is taken as one that returned an error.
+// must be quick and must not call the hub. A Decode that panics is taken as one that
+// returned an error, and a panic of Append goes through to the caller of Notify.
 type Codec interface {
 	// Append appends the payload of an event to dst. Its errors wrap ErrValue.
 	Append(dst []byte, key []int64, value any) ([]byte, error)

@@ -48,16 +48,17 @@ type Config struct {
 	QueueSize int
 
 	// PublishTimeout is how long a statement of Notify may take, for all who share it; the pool has half as long to come up
-	// with a connection. After either the connections of the pool are taken to be dead, and closed (pgxpool.Pool.Reset).
-	// 0: 5 s.
+	// with a connection. A call may wait longer, for statements before its own. After half a PublishTimeout without a sign of
+	// the server the connections of the pool are taken to be dead, and closed if some are idle (pgxpool.Pool.Reset). 0: 5 s.
 	PublishTimeout time.Duration
 
 	// StopTimeout bounds the graceful stop at the end of Run, and how long any stop waits for OnError. 0: 10 s, or twice
 	// PublishTimeout if that is longer: a stop waits for the statement under way.
 	StopTimeout time.Duration
 
-	// BaseContext is what the contexts of handlers and of Resync descend from: values, for tracing, and its end. nil:
-	// context.Background().
+	// BaseContext is what the contexts of handlers and of Resync descend from: values, for tracing, and its end. Let it end
+	// after the hub only: until then handlers go on with a context that has ended, and a Resync that is due is given up,
+	// which OnError is told. nil: context.Background().
 	BaseContext context.Context
 
 	// OnError is told of trouble that no caller waits for: a payload that cannot be decoded (*[DecodeError]), a handler

@@ -86,7 +86,8 @@ func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 //
 // Before Start it records the topics and returns; they are in effect when Start returns. During an outage it waits for
 // the reconnection. If ctx ends first, or the server refuses one of the topics (a *[ListenError]), none of the topics
-// that this call added remains. Other errors are ErrTopic, ErrClosed and ErrStopped.
+// that this call added remains. So it is, with an error that says so, if Unsubscribe is called for one of them meanwhile.
+// Other errors are ErrTopic, ErrClosed and ErrStopped.
 //
 // See https://www.postgresql.org/docs/current/sql-listen.html.
 func (c *Consumer) Subscribe(ctx context.Context, topics ...string) error {
@@ -118,8 +119,8 @@ func (c *Consumer) Subscribe(ctx context.Context, topics ...string) error {
 // Unsubscribe removes topics, together with everything of them that waits in the queue. A call of the handler that is
 // already on its way goes on: it may still be under way when Unsubscribe has returned. No other follows.
 //
-// It returns once the server has acknowledged UNLISTEN where this consumer was the last one, or when the connection is
-// gone. If ctx ends first the topics are removed all the same. Topics that the consumer does not have are ignored; a
+// It returns once the server has acknowledged UNLISTEN where this consumer was the last one, or at once if the topic was not
+// in effect or the connection is gone. If ctx ends first the topics are removed all the same. Topics that the consumer does not have are ignored; a
 // consumer that is closed has none. The error is that of ctx.
 func (c *Consumer) Unsubscribe(ctx context.Context, topics ...string) error {
 	req := c.hub.router.unsubscribe(c, topics)
@@ -140,12 +141,12 @@ func (c *Consumer) Unsubscribe(ctx context.Context, topics ...string) error {
 func (c *Consumer) Drain(ctx context.Context) error {
 	c.hub.router.remove(c)
 	c.seal(newAdvisory(Advisory{Action: ActionClose, Final: true}), false)
-	caller := ConsumerFrom(ctx)
-	if caller == c {
+	callers := c.hub.calling(ctx)
+	if slices.Contains(callers, c) {
 		return nil
 	}
-	var waiting <-chan struct{} // never, unless a handler asks
-	if caller != nil && caller.hub == c.hub {
+	var waiting <-chan struct{} // never, unless a handler, or a loop's body, asks
+	for _, caller := range callers {
 		var leave func()
 		waiting, leave = c.hub.roster.waitFor(caller, c)
 		defer leave()

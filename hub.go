@@ -142,7 +142,7 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 // event. It returns when all handlers have returned from that.
 //
 // If ctx ends first the rest is cut off: queues are discarded, the handlers' contexts end, Notify calls get
-// ErrUnknownOutcome; the error says so and wraps that of ctx. A handler that ignores the end of its context keeps its
+// ErrUnknownOutcome, or ErrNotConnected where nothing was sent yet; the error says so and wraps that of ctx. A handler that ignores the end of its context keeps its
 // goroutine until it returns, and gets its stop advisory then.
 //
 // Further calls wait in the same way; once the hub has stopped they return nil at once. Before Start, Stop ends the hub
@@ -223,21 +223,22 @@ func (h *Hub) isStopping() bool {
 
 // calling returns the consumers whose handler, or loop, calls with ctx.
 func (h *Hub) calling(ctx context.Context) []*Consumer {
+	calling := h.roster.loopsHere()
 	if c := ConsumerFrom(ctx); c != nil && c.hub == h {
-		return []*Consumer{c}
+		calling = append(calling, c)
 	}
-	return h.roster.loopsHere()
+	return calling
 }
 
 // retire counts a consumer out that has had its last event.
 func (h *Hub) retire(c *Consumer) {
 	c.cancel()
 	h.router.forget(c)
-	close(c.done)
 	h.roster.leave(c)
 }
 
-// Done is closed when the hub has stopped: every handler has had its last event, and nothing of the hub runs any more.
+// Done is closed when the hub has stopped: every handler has had its last event, and nothing of the hub runs any more but
+// what does not return when it is told to: a hook or a tracer of the pool, a DialFunc, OnError.
 func (h *Hub) Done() <-chan struct{} { return h.stopped }
 
 // Name returns Config.Name.
@@ -278,9 +279,13 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("pghub: consumer: %w", err)
+	}
 	c := newConsumer(h, handler, full)
 	c.loop = l
 	if err := h.roster.enter(c); err != nil {
+		c.cancel()
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
 	}
 	if err := h.router.add(c); err != nil {

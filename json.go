@@ -61,7 +61,7 @@ func (w *appendWriter) Write(p []byte) (int, error) {
 
 // hasInvalidString looks for a string that is not UTF-8 in what the encoder has just written without error.
 func hasInvalidString(v reflect.Value, depth int) bool {
-	const deepest = 1000 // the encoder finds cycles only much further down
+	const deepest = 2 * maxPayload
 	if depth > deepest || !v.IsValid() {
 		return false
 	}

@@ -27,7 +27,7 @@ func (l *limit) begin(ctx context.Context) (limited context.Context, end func())
 	ctx, cancel := context.WithCancelCause(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cancel, l.cause = cancel, nil
+	l.cancel, l.cause, l.deadline = cancel, nil, time.Time{}
 	if l.cut {
 		cancel(errCutOff)
 	}
@@ -63,7 +63,7 @@ func (l *limit) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at = time.Time{}
-	if l.cancel == nil {
+	if l.cancel == nil || l.deadline.IsZero() {
 		return
 	}
 	if left := time.Until(l.deadline); left > 0 {

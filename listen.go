@@ -133,8 +133,8 @@ func (r *router) listenedLocked(ch *channel) {
 	}
 	if ch.refusal != nil {
 		// It was refused when the connection came back. What was committed until now is missing.
-		gap := Gap{Since: r.gap.Since, Until: time.Now(), Err: ch.refusal}
-		ch.refusal = nil
+		gap := Gap{Since: ch.missing, Until: time.Now(), Err: ch.refusal}
+		ch.refusal, ch.missing = nil, time.Time{}
 		for _, g := range ch.groups {
 			for _, m := range g.members {
 				r.adviseLocked(m.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name, Err: gap.Err, Gap: gap}))
@@ -181,6 +181,9 @@ func (r *router) failedLocked(ch *channel, err *ListenError) {
 		r.report.trouble("refused", err)
 	}
 	ch.refusal = err
+	if ch.missing.IsZero() && len(ch.groups) > 0 {
+		ch.missing = r.gap.Since
+	}
 	var failed []*request
 	for _, sub := range ch.pending {
 		if sub.recorded && !r.connected && r.startErr == nil {
@@ -256,12 +259,17 @@ func (r *router) greetLocked() {
 	connect := newAdvisory(Advisory{Action: ActionConnect})
 	reconnect := newAdvisory(Advisory{Action: ActionReconnect, Gap: gap})
 	missing := r.missingLocked()
+	longer := r.missingLongerLocked()
 	for c := range r.consumers {
 		switch {
 		case !r.connected:
 			r.adviseLocked(c, connect)
-		case c.greeted && missing[c] != nil:
-			r.adviseLocked(c, newAdvisory(Advisory{Action: ActionReconnect, Gap: gap, Err: missing[c]}))
+		case c.greeted && (missing[c] != nil || !longer[c].IsZero()):
+			own := gap
+			if since := longer[c]; !since.IsZero() {
+				own.Since = since
+			}
+			r.adviseLocked(c, newAdvisory(Advisory{Action: ActionReconnect, Gap: own, Err: missing[c]}))
 		case c.greeted:
 			r.adviseLocked(c, reconnect)
 		}
@@ -283,6 +291,26 @@ func (r *router) missingLocked() map[*Consumer]error {
 		}
 	}
 	return missing
+}
+
+// missingLongerLocked returns since when some consumers miss events of a topic that is back now, and that the server had
+// refused in sessions before this one.
+func (r *router) missingLongerLocked() map[*Consumer]time.Time {
+	longer := make(map[*Consumer]time.Time)
+	for _, ch := range r.channels {
+		if ch.state != channelListening || ch.missing.IsZero() {
+			continue
+		}
+		for _, g := range ch.groups {
+			for _, m := range g.members {
+				if since, known := longer[m.c]; !known || ch.missing.Before(since) {
+					longer[m.c] = ch.missing
+				}
+			}
+		}
+		ch.missing = time.Time{}
+	}
+	return longer
 }
 
 // detach ends a session. Where it had been announced, everybody is told of the loss.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Notify publishes an event and returns nil once it is committed. See Codec for what key and value may be.
@@ -22,6 +23,8 @@ import (
 //
 // The end of ctx ends the call, but no statement that others share. Hooks and tracers get the values of ctx where a caller is
 // alone; statements are sent on a goroutine of the hub's where callers are many.
+//
+// A hook or a tracer of the pool must not call Notify: it would wait for itself.
 //
 // See https://www.postgresql.org/docs/current/sql-notify.html.
 func (h *Hub) Notify(ctx context.Context, topic string, key []int64, value any) error {
@@ -50,7 +53,8 @@ func (h *Hub) NotifyPayload(ctx context.Context, topic, payload string) error {
 	return h.publish(ctx, topic, payload, nil)
 }
 
-// Execer is the part of a transaction that NotifyTx needs: a [pgx.Tx], or anything of pgx with the same method.
+// Execer is the part of a transaction that NotifyTx needs: a [pgx.Tx], or anything of pgx with the same method. A wrapper of
+// your own around one of these needs its method Conn too where databases are not in UTF-8: the text is converted then.
 type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
@@ -65,7 +69,7 @@ func (h *Hub) NotifyTx(ctx context.Context, tx Execer, topic string, key []int64
 		return err
 	}
 	if converts(tx) {
-		_, err = tx.Exec(ctx, notifyConvertedSQL, inBytes(topic), inBytes(payload))
+		_, err = tx.Exec(ctx, notifyConvertedSQL, pgx.QueryExecModeExec, inBytes(topic), inBytes(payload))
 	} else {
 		_, err = tx.Exec(ctx, notifySQL, topic, payload)
 	}
@@ -78,6 +82,12 @@ func (h *Hub) NotifyTx(ctx context.Context, tx Execer, topic string, key []int64
 // converts tells whether the server would take the text of a transaction to be in another encoding than UTF-8. A test's double
 // of a transaction may have no connection, or panic when it is asked for one.
 func converts(tx Execer) (yes bool) {
+	switch t := tx.(type) {
+	case *pgx.Conn:
+		return !takesUTF8(t)
+	case *pgxpool.Pool:
+		return true
+	}
 	t, known := tx.(interface{ Conn() *pgx.Conn })
 	if !known {
 		return false

@@ -39,7 +39,7 @@ func (c pooledConn) notify(ctx context.Context, calls []*call) (err error) {
 	if utf8 {
 		_, err = c.Exec(ctx, notifyManySQL, topics, payloads)
 	} else {
-		_, err = c.Exec(ctx, notifyConvertedSQL, inBytes(topics...), inBytes(payloads...))
+		_, err = c.Exec(ctx, notifyConvertedSQL, pgx.QueryExecModeExec, inBytes(topics...), inBytes(payloads...))
 	}
 	return err
 }

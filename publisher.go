@@ -27,6 +27,7 @@ type publisher struct {
 
 	events, batches, failures atomic.Uint64
 
+	misses int           // attempts in a row that got no connection; owned by whoever sends
 	silent time.Duration // time-outs since the last answer; owned by whoever sends
 
 	mu        sync.Mutex
@@ -70,7 +71,7 @@ func newPublisher(cut context.Context, pool publishPool, timeout time.Duration, 
 		noConnection: fmt.Errorf("no connection of the pool within %v: %w", timeout/2, context.DeadlineExceeded),
 		noAnswer:     fmt.Errorf("no answer within %v: %w", timeout, context.DeadlineExceeded),
 	}
-	context.AfterFunc(cut, p.limit.cutOff)
+	context.AfterFunc(cut, p.cutOff)
 	return p
 }
 
@@ -204,7 +205,12 @@ func (p *publisher) sendNext() {
 		if err != nil {
 			if b = p.take(); b != nil {
 				p.settle(b.calls, false, err)
+				close(b.done)
 			}
+			if p.misses > 1 { // and a reset did not help: there is none for those behind it either
+				p.fail(err)
+			}
+			return
 		}
 		if b == nil {
 			return
@@ -260,4 +266,18 @@ func (p *publisher) close(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	p.limit.close()
+}
+
+// cutOff ends what is under way, and answers those who wait.
+func (p *publisher) cutOff() {
+	p.limit.cutOff()
+	p.fail(errCutOff)
+}
+
+// fail answers all that wait: nothing of theirs was sent.
+func (p *publisher) fail(err error) {
+	for b := p.take(); b != nil; b = p.take() {
+		p.settle(b.calls, false, err)
+		close(b.done)
+	}
 }

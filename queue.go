@@ -20,6 +20,7 @@ type queue struct {
 	scheduled bool // somebody has the turn, or is going to have it
 	sealed    bool // takes nothing further: final is set
 	finished  bool // final has been handed out
+	void      bool // what is left in hand is unsubscribed
 	lagging   bool // events were dropped since the queue was empty
 	pressing  bool // the brake, since somebody last came for events
 	ring      ring
@@ -78,9 +79,10 @@ func (q *queue) fetch() bool {
 	defer q.mu.Unlock()
 	if q.recall.Load() {
 		q.recall.Store(false)
-		if q.overflowedLocked() {
+		if q.overflowedLocked() && !q.void {
 			q.dropped += uint64(len(q.hand) - q.at)
 		}
+		q.void = false
 	}
 	if q.pressing {
 		q.pressing = false
@@ -98,6 +100,9 @@ func (q *queue) fetch() bool {
 	q.handEnd = q.delivered.Load() + uint64(len(q.hand))
 	if q.scheduled {
 		q.handTopic = q.hand[0].Topic
+		if q.hand[0].isResyncMark() {
+			q.handEnd-- // no event: the handler does not see it
+		}
 	}
 	return q.scheduled
 }
@@ -239,6 +244,7 @@ func (q *queue) revoke(topics ...string) {
 	}
 	q.lead = slices.DeleteFunc(q.lead, func(r run) bool { return gone.has(r.topic()) })
 	if q.handEnd > q.delivered.Load() && gone.has(q.handTopic) {
+		q.void = true
 		q.recall.Store(true)
 	}
 }
@@ -250,6 +256,9 @@ func (q *queue) current() (topic string, busy bool, place uint64, waiting int) {
 	defer q.mu.Unlock()
 	place = q.delivered.Load()
 	if inHand := int(q.handEnd - place); inHand > 0 {
+		if q.recall.Load() {
+			inHand = 1
+		}
 		return q.handTopic, true, place, inHand - 1 + q.events
 	}
 	return "", false, place, q.events

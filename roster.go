@@ -56,7 +56,7 @@ func (r *roster) end() {
 	r.lookLocked()
 }
 
-// leave counts a consumer out that has had its last event.
+// leave counts a consumer out that has had its last event, and closes its Done before anybody who waits is told.
 func (r *roster) leave(c *Consumer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,6 +68,7 @@ func (r *roster) leave(c *Consumer) {
 	if c.loop != nil {
 		r.loops = slices.DeleteFunc(r.loops, func(other *Consumer) bool { return other == c })
 	}
+	close(c.done)
 	r.releaseLocked(c)
 	r.lookLocked()
 }

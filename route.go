@@ -17,12 +17,20 @@ func (r *router) Burst(burst []source.Message, more bool) {
 func (r *router) route(burst []source.Message, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	routed := false
+	defer func() {
+		if !routed { // a codec has ended the goroutine: what came before is delivered, ahead of the loss
+			r.flushLocked()
+			r.wakeLocked()
+		}
+	}()
 	if r.phase == phaseListening { // else within an announced gap
 		r.putBurstLocked(burst)
 	}
 	if !more || r.brake.pressed() {
 		r.wakeLocked()
 	}
+	routed = true
 }
 
 func (r *router) putBurstLocked(burst []source.Message) {

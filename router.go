@@ -143,6 +143,9 @@ func (r *router) subscribe(c *Consumer, topics []string) (*request, error) {
 		if !inEffect && r.phase != phaseIdle {
 			sub.waits = append(sub.waits, req)
 			req.left++
+			if sub.ch.state == channelRefused {
+				r.changedLocked(sub.ch) // it is tried again for whoever asks
+			}
 		}
 	}
 	req.settle(nil)
@@ -188,7 +191,7 @@ func (r *router) activateLocked(sub *subscription) {
 // Resync is asked for, if the consumer wants that.
 func (r *router) settledOneLocked(c *Consumer) {
 	c.unsettled--
-	inEffect := func(sub *subscription) bool { return sub.group != nil }
+	inEffect := func(sub *subscription) bool { return sub.group != nil && !sub.ended }
 	if c.first && c.unsettled == 0 && slices.ContainsFunc(c.subs, inEffect) {
 		c.first = false
 		r.adviseLocked(c, newResyncMark())
@@ -215,13 +218,17 @@ func (r *router) giveUp(req *request, cause error) error {
 
 // undoLocked removes what a failed Subscribe call asked for, unless another one had success with it or still waits.
 func (r *router) undoLocked(req *request) {
+	var gone []*subscription
 	for _, sub := range req.subs {
 		sub.waits = slices.DeleteFunc(sub.waits, func(w *request) bool { return w == req })
 		if sub.asking--; sub.asking == 0 && !sub.ended {
-			r.revokeLocked(sub.c, []*subscription{sub})
+			gone = append(gone, sub)
 		}
 	}
 	req.subs = nil
+	if len(gone) > 0 {
+		r.revokeLocked(gone[0].c, gone) // all at once: none of them counts as in effect meanwhile
+	}
 }
 
 // unsubscribe removes topics from a consumer. The request ends when the server listens to none that nobody wants.
@@ -257,6 +264,9 @@ func (r *router) unsubscribe(c *Consumer, topics []string) *request {
 func (r *router) revokeLocked(c *Consumer, gone []*subscription) {
 	var inEffect []string
 	for _, sub := range gone {
+		sub.ended = true
+	}
+	for _, sub := range gone {
 		if sub.group != nil {
 			inEffect = append(inEffect, sub.ch.name)
 		}
@@ -290,7 +300,7 @@ func (r *router) remove(c *Consumer) {
 }
 
 func (r *router) removeAllLocked(c *Consumer) {
-	c.closed = true
+	c.closed, c.first = true, false
 	for _, sub := range c.subs {
 		r.unsubscribeLocked(sub, ErrClosed)
 	}

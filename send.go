@@ -17,7 +17,11 @@ func (p *publisher) acquire(ctx context.Context) (conn publishConn, err error) {
 	err = errEnded // unless it returns
 	defer p.catch(&err, "a hook of the pool")
 	deadline := p.limit.allow(p.timeout/2, p.noConnection)
+	p.misses++
 	conn, err = p.pool.acquire(withDeadline{ctx, deadline})
+	if err == nil {
+		p.misses = 0
+	}
 	if err != nil && ctx.Err() != nil {
 		if p.isSilent(ctx, p.timeout/2-time.Until(deadline)) {
 			p.pool.resetIdle() // it was looking at a dead one
@@ -50,7 +54,10 @@ func (p *publisher) send(ctx context.Context, conn publishConn, calls []*call) (
 		p.silent = 0
 		return err
 	}
-	if p.isSilent(ctx, p.timeout-time.Until(deadline)) {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) { // the server lives, and has cancelled the statement
+		p.silent = 0
+	} else if p.isSilent(ctx, p.timeout-time.Until(deadline)) {
 		p.pool.reset() // the others are likely to be dead too
 	}
 	return because(ctx, err)

@@ -123,7 +123,7 @@ func (r *router) stats(st *Stats) {
 		if ch.wanted() {
 			st.Topics++
 		}
-		if ch.state == channelListening || ch.state == channelLeaving {
+		if ch.wanted() && (ch.state == channelListening || ch.state == channelLeaving) {
 			st.Listening++
 		}
 	}

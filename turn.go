@@ -40,7 +40,9 @@ func (c *Consumer) handle(ev *Event) {
 			c.panics.Add(1)
 			c.hub.report.trouble("panic", fmt.Errorf("pghub: %s, on an event of topic %q: %w\n%s", c.describe(), ev.Topic, thrown("handler", recover()), debug.Stack()))
 		}
-		c.queue.done()
+		if !ev.isResyncMark() {
+			c.queue.done()
+		}
 		if ev.Advisory != nil {
 			c.advised(ev.Advisory)
 		}
@@ -68,11 +70,15 @@ func (c *Consumer) resyncUntilDone() {
 		if n := c.owed.failures; n > 0 {
 			c.wait(backoff(n-1, cfg.ReconnectMin, cfg.ReconnectMax))
 		}
-		if c.ctx.Err() != nil || c.tryResync() {
-			break
+		if c.ctx.Err() == nil && c.tryResync() {
+			c.owed = nil
+			return
 		}
 	}
 	c.owed = nil
+	if err := cfg.BaseContext.Err(); err != nil { // else the consumer is closed
+		c.hub.report.trouble("resync", fmt.Errorf("pghub: resync of %s is given up: BaseContext has ended: %w", c.describe(), err))
+	}
 }
 
 // wait returns after d, or when the consumer is closed.

@@ -110,7 +110,7 @@ func (s *Server) Pool() *pgxpool.Pool {
 
 // PoolConfig returns a configuration of a pool of your own, which you may change.
 func (s *Server) PoolConfig() *pgxpool.Config {
-	cfg, err := pgxpool.ParseConfig("")
+	cfg, err := pgxpool.ParseConfig(fakepg.DSN)
 	if err != nil {
 		panic(fmt.Sprintf("pghubtest: %v", err))
 	}

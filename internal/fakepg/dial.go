@@ -10,9 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// DSN is that of every server, for who dials by Server.Dial. It names whatever the environment (PGPORT, PGSSLROOTCERT …) might
+// say otherwise, but for PGSERVICE, which cannot be overruled.
+const DSN = "postgres://user@fake:5432/db?sslmode=disable&sslrootcert=&sslcert=&sslkey=&connect_timeout=10&target_session_attrs=any"
+
 // Config returns a new configuration that connects to the server. The caller may change it.
 func (s *Server) Config() *pgx.ConnConfig {
-	cfg, err := pgx.ParseConfig("postgres://user@fake:5432/db?sslmode=disable")
+	cfg, err := pgx.ParseConfig(DSN)
 	if err != nil {
 		panic("fakepg: " + err.Error())
 	}
