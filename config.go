@@ -78,9 +78,9 @@ type ConsumerConfig struct {
 
 	// QueueSize is how many events may wait for the handler. 0: the hub's. Negative: unbounded. Supervisory events are
 	// not counted and never dropped; neither are the events in the handler's hands: the one being handled, and those
-	// fetched together with it, at most a 64th of QueueSize and never more than 256. As the queue becomes half full, and
-	// at each further eighth, the hub stops reading for up to 1 ms: a handler that keeps up, and only lacked a processor,
-	// loses nothing then.
+	// fetched together with it, at most a 64th of QueueSize and never more than 256. As the queue becomes half full, but with
+	// more than 512 events, and at each further eighth, the hub stops reading for up to 1 ms: a handler that keeps up, and
+	// only lacked a processor, loses nothing then.
 	QueueSize int
 
 	// Overflow says what gives way when the queue is full.

@@ -32,7 +32,7 @@ type Consumer struct {
 	// Owned by router.mu.
 	subs      []*subscription // sorted by topic
 	unsettled int             // of these, not in effect yet
-	first     bool            // Resync is to be called when none of them is unsettled
+	loadFirst bool            // Resync is to be called when none of them is unsettled: ResyncFirst
 	greeted   bool            // has been told, or need not be told, that the hub is connected
 	closed    bool            // takes no new subscriptions
 	staged    []run           // of the burst that is being routed
@@ -67,14 +67,14 @@ func ConsumerFrom(ctx context.Context) *Consumer {
 
 func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 	c := &Consumer{
-		hub:     hub,
-		handler: handler,
-		name:    cfg.Name,
-		resync:  cfg.Resync,
-		first:   cfg.ResyncFirst,
-		codec:   cfg.Codec,
-		queue:   newQueue(cfg.QueueSize, cfg.Overflow, &hub.brake),
-		done:    make(chan struct{}),
+		hub:       hub,
+		handler:   handler,
+		name:      cfg.Name,
+		resync:    cfg.Resync,
+		loadFirst: cfg.ResyncFirst,
+		codec:     cfg.Codec,
+		queue:     newQueue(cfg.QueueSize, cfg.Overflow, &hub.brake),
+		done:      make(chan struct{}),
 	}
 	ctx, cancel := context.WithCancel(hub.cfg.BaseContext)
 	c.ctx, c.cancel = &handlerContext{ctx, c}, cancel

@@ -192,8 +192,8 @@ func (r *router) activateLocked(sub *subscription) {
 func (r *router) settledOneLocked(c *Consumer) {
 	c.unsettled--
 	inEffect := func(sub *subscription) bool { return sub.group != nil && !sub.ended }
-	if c.first && c.unsettled == 0 && slices.ContainsFunc(c.subs, inEffect) {
-		c.first = false
+	if c.loadFirst && c.unsettled == 0 && slices.ContainsFunc(c.subs, inEffect) {
+		c.loadFirst = false
 		r.adviseLocked(c, newResyncMark())
 	}
 }
@@ -300,7 +300,7 @@ func (r *router) remove(c *Consumer) {
 }
 
 func (r *router) removeAllLocked(c *Consumer) {
-	c.closed, c.first = true, false
+	c.closed, c.loadFirst = true, false
 	for _, sub := range c.subs {
 		r.unsubscribeLocked(sub, ErrClosed)
 	}

@@ -19,7 +19,7 @@ type State int
 const (
 	StateIdle       State = iota // before Start
 	StateConnecting              // opening a connection, or listening to not all of the topics yet
-	StateListening               // everything subscribed to is in effect
+	StateListening               // everything subscribed to is in effect, but for topics that the server refuses: see ActionReconnect
 	StateWaiting                 // until the next attempt to connect
 	StateStopping                // Stop has been called
 	StateStopped                 // everything has ended
