@@ -254,13 +254,14 @@ func TestNoContextIsLeftAfterStop(t *testing.T) {
 // a nil context leaves a consumer behind that nobody can end.
 
 func TestNilContextLeavesNothing(t *testing.T) {
+	var none context.Context
 	for name, use := range map[string]func(hub *Hub){
 		"loop": func(hub *Hub) {
-			for range hub.Events(nil, "a") {
+			for range hub.Events(none, "a") {
 				break
 			}
 		},
-		"consumer": func(hub *Hub) { _, _ = hub.Consumer(nil, func(context.Context, *Event) {}, nil) },
+		"consumer": func(hub *Hub) { _, _ = hub.Consumer(none, func(context.Context, *Event) {}, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub := unitHub(t, Config{})

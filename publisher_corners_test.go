@@ -84,7 +84,7 @@ func TestLimitForgetsTheStatementBefore(t *testing.T) {
 		time.Sleep(time.Second - 1)
 		end() // in time
 		ctx, end := l.begin(context.Background())
-		time.Sleep(1) // the goroutine is preempted between begin and allow
+		time.Sleep(time.Nanosecond) // the goroutine is preempted between begin and allow
 		synctest.Wait()
 		l.allow(time.Second, errors.New("second"))
 		require.NoError(t, ctx.Err(), "%v", context.Cause(ctx))
