@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -158,18 +159,16 @@ func receiveTrial(ctx context.Context, sendDSN, receiveDSN string, b burst, open
 // wearIn makes as much garbage as the heap holds. A program that has been running for a while owns the pages that its garbage
 // collector lets it fill; one that has just started gets them from the kernel one by one, during the trial.
 func wearIn(heap int) {
-	const piece, page = 16 << 10, 4 << 10
-	for range heap / piece {
-		garbage := make([]byte, piece)
-		for i := 0; i < piece; i += page {
+	const page = 4 << 10
+	pieces := slices.Repeat([]int{16 << 10}, heap/(16<<10)) // not a constant, or the garbage would be on the stack
+	for _, size := range pieces {
+		garbage := make([]byte, size)
+		for i := 0; i < size; i += page {
 			garbage[i] = 1
 		}
-		wornIn = garbage // else it would stay on the stack
+		runtime.KeepAlive(garbage)
 	}
-	wornIn = nil
 }
-
-var wornIn []byte
 
 // send commits all events at once. They are valid payloads of the wire format: the letter e, a key, and a JSON string
 // that fills them up.
