@@ -109,13 +109,13 @@ func TestListenForTheFirstConsumerAndUnlistenAfterTheLast(t *testing.T) {
 		w1, c1 := watch(t, hub, "a")
 		w2, c2 := watch(t, hub, "a")
 		w3, c3 := watch(t, hub, "a")
+		w1.expect(t, lineSubscribe("a"))
 		require.NoError(t, c1.Unsubscribe(ctx, "a"))
 		require.NoError(t, c1.Subscribe(ctx, "a"))
 		require.NoError(t, c1.Subscribe(ctx, "a"), "having it already is fine")
 		for _, w := range []*witness{w1, w2, w3} {
 			w.expect(t, lineSubscribe("a"))
 		}
-		w1.expect(t, lineSubscribe("a"))
 		require.Equal(t, []string{`LISTEN "a"`}, listensSince(server, 0))
 
 		require.NoError(t, c1.Unsubscribe(ctx, "a"))
@@ -163,6 +163,7 @@ func TestAChangeOfMindWhileTheServerAnswers(t *testing.T) {
 		require.Equal(t, []string{`LISTEN "a"`, `UNLISTEN "a"`}, listensSince(server, 0))
 
 		require.NoError(t, c.Subscribe(ctx, "a"))
+		w.expect(t, lineConnect, lineSubscribe("a"))
 		release = server.Hold(mentions("UNLISTEN"))
 		unsubscribed := background(func() error { return c.Unsubscribe(ctx, "a") })
 		synctest.Wait()
@@ -173,7 +174,7 @@ func TestAChangeOfMindWhileTheServerAnswers(t *testing.T) {
 		require.NoError(t, outcome(t, subscribed))
 		require.NoError(t, outcome(t, unsubscribed))
 		require.Equal(t, []string{"a"}, server.Listening())
-		w.expect(t, lineConnect, lineSubscribe("a"), lineSubscribe("a"))
+		w.expect(t, lineSubscribe("a"))
 	})
 }
 
