@@ -116,7 +116,7 @@ func (c *Consumer) Subscribe(ctx context.Context, topics ...string) error {
 	return nil
 }
 
-// Unsubscribe removes topics, together with everything of them that waits in the queue. A call of the handler that is
+// Unsubscribe removes topics, together with their events that wait in the queue. A call of the handler that is
 // already on its way goes on: it may still be under way when Unsubscribe has returned. No other follows.
 //
 // It returns once the server has acknowledged UNLISTEN where this consumer was the last one, or at once if the topic was not

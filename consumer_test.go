@@ -217,7 +217,7 @@ func TestUnsubscribedEventsAreNotDelivered(t *testing.T) {
 		server.Notify("a", "e10")
 		synctest.Wait()
 		close(g.open)
-		g.expect(t, lineConnect, lineSubscribe("b"))
+		g.expect(t, lineConnect, lineSubscribe("a"), lineSubscribe("b"))
 		for i := range 10 {
 			g.expect(t, fmt.Sprint("b e", i))
 		}

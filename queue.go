@@ -1,7 +1,6 @@
 package pghub
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -232,17 +231,12 @@ func (q *queue) sealLocked(final *Event, discard bool) {
 	}
 }
 
-// revoke removes what waits of unsubscribed topics: events, and the news that the subscription is in effect.
+// revoke removes the events of unsubscribed topics.
 func (q *queue) revoke(topics ...string) {
 	gone := newTopicSet(topics)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, r := range q.ring.remove(gone) {
-		if !r.isAdvisory() {
-			q.events -= len(r)
-		}
-	}
-	q.lead = slices.DeleteFunc(q.lead, func(r run) bool { return gone.has(r.topic()) })
+	q.events -= q.ring.remove(gone)
 	if q.handEnd > q.delivered.Load() && gone.has(q.handTopic) {
 		q.void = true
 		q.recall.Store(true)

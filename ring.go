@@ -3,14 +3,6 @@ package pghub
 // run is a stretch of events of one topic, or a single advisory. It is shared, and not changed.
 type run []*Event
 
-// topic is what the run is about: the topic of its events, or the one that a subscribe advisory tells of; else "".
-func (r run) topic() string {
-	if r.isAdvisory() {
-		return r[0].Advisory.Topic
-	}
-	return r[0].Topic
-}
-
 func (r run) isAdvisory() bool { return r[0].Advisory != nil }
 func (r run) isLag() bool      { return r.isAdvisory() && r[0].Advisory.Action == ActionLag }
 
@@ -50,7 +42,7 @@ type ring struct {
 // slot holds a run. Its topic stands beside it, so that looking for one among thousands of runs does not touch their events.
 type slot struct {
 	run
-	about string
+	topic string // "" of an advisory
 }
 
 const idleRing = 16 // slots; the room that an empty ring keeps
@@ -62,7 +54,7 @@ func (r *ring) push(last run) {
 	if r.n == len(r.slots) {
 		r.grow()
 	}
-	*r.at(r.n) = slot{last, last.topic()}
+	*r.at(r.n) = slot{last, last[0].Topic}
 	r.n++
 }
 
@@ -84,14 +76,14 @@ func (r *ring) pop() {
 	r.n--
 }
 
-// remove takes out the runs that are about one of some topics.
-func (r *ring) remove(topics topicSet) (removed []run) {
+// remove takes out the events of some topics.
+func (r *ring) remove(topics topicSet) (events int) {
 	kept := 0
 	for i := range r.n {
 		s := r.at(i)
 		switch {
-		case topics.has(s.about):
-			removed = append(removed, s.run)
+		case topics.has(s.topic):
+			events += len(s.run)
 			continue
 		case kept < i:
 			*r.at(kept) = *s
@@ -102,7 +94,7 @@ func (r *ring) remove(topics topicSet) (removed []run) {
 		*r.at(i) = slot{}
 	}
 	r.n = kept
-	return removed
+	return events
 }
 
 // giveBack frees the room of a burst that has passed.

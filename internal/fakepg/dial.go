@@ -12,7 +12,7 @@ import (
 
 // DSN is that of every server, for who dials by Server.Dial. It names whatever the environment (PGPORT, PGSSLROOTCERT …) might
 // say otherwise, but for PGSERVICE, which cannot be overruled.
-const DSN = "postgres://user@fake:5432/db?sslmode=disable&sslrootcert=&sslcert=&sslkey=&connect_timeout=120&target_session_attrs=any"
+const DSN = "postgres://user@fake:5432/db?sslmode=disable&sslrootcert=&sslcert=&sslkey=&connect_timeout=0&target_session_attrs=any"
 
 // Config returns a new configuration that connects to the server. The caller may change it.
 func (s *Server) Config() *pgx.ConnConfig {
