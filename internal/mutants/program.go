@@ -80,10 +80,11 @@ func (p *program) build(folder, overlay string) (path string, err error) {
 	}
 	cmd := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", path, ".")
 	cmd.Dir = filepath.Join(p.root, p.folder)
-	cmd.Env = os.Environ()
-	if !p.nested() {
-		cmd.Env = append(cmd.Env, "GOWORK=off") // the root module alone
+	workspace := "GOWORK=off" // the root module alone
+	if p.nested() {
+		workspace = "GOWORK="
 	}
+	cmd.Env = append(os.Environ(), workspace)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
