@@ -26,7 +26,8 @@ type crowd struct {
 
 	begun, done atomic.Int64 // handlers of the crowd
 
-	sent    []time.Time // events to the quick consumer
+	mu      sync.Mutex
+	sent    []time.Time // events to the quick consumer; owned by mu
 	handled tally       // of these
 	late    histogram   // owned by the quick consumer's handler until it has handled all
 	latest  time.Duration
@@ -52,7 +53,7 @@ func newCrowd(ctx context.Context, way fanOut, size, events int, work func(relea
 			return
 		}
 		n := &c.handled.n
-		d := time.Since(c.sent[n.Load()])
+		d := time.Since(c.sentAt(n.Load()))
 		c.late.add(d)
 		c.latest = max(c.latest, d)
 		n.Add(1)
@@ -73,14 +74,27 @@ func (c *crowd) close() {
 
 // sendCrowd sends an event to everybody in the crowd, and with it one to the quick consumer.
 func (c *crowd) sendCrowd() {
-	c.sent = append(c.sent, time.Now())
+	c.note()
 	c.server.SendRaw(append(notifications(crowdTopic, 1), notifications(fanOutTopic, 1)...))
 }
 
 // sendQuick sends an event to the quick consumer.
 func (c *crowd) sendQuick(frame []byte) {
-	c.sent = append(c.sent, time.Now())
+	c.note()
 	c.server.SendRaw(frame)
+}
+
+// note remembers when an event is sent to the quick consumer.
+func (c *crowd) note() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, time.Now())
+}
+
+func (c *crowd) sentAt(n int64) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent[n]
 }
 
 // waitForQuick waits until the quick consumer has handled all that was sent.

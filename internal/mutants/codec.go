@@ -35,7 +35,7 @@ var codecArea = area{
 		one("the smallest key refused", "codec.go", "negative && n <= 1<<63", "negative && n < 1<<63", "TestKeyValueCodecWire"),
 		one("a key one beyond the largest", "codec.go", "!negative && n <= math.MaxInt64", "!negative && n <= math.MaxInt64+1", "TestKeyValueCodecRefuses"),
 		one("signs that are lost", "codec.go", "return -int64(n), b[i:], nil", "return int64(n), b[i:], nil", "TestKeyValueCodecWire"),
-		sampled(one("an empty key is zero", "codec.go", "\tcase i == digits:\n\t\treturn 0, nil, errEmptyKey\n", "", "TestKeyValueCodecRefuses")),
+		sampled(one("an empty key is zero", "codec.go", "\tcase i == digits:\n\t\treturn 0, nil, errEmptyKey\n", "\tcase i == digits:\n\t\treturn 0, b[i:], nil\n", "TestKeyValueCodecRefuses")),
 		one("anything behind a key", "codec.go", "\t\tcase b[0] != ',':\n\t\t\treturn nil, nil, errAfterKey\n", "", "TestKeyValueCodecRefuses"),
 		one("keys that share their room", "codec.go", "\t\tcase b[0] == ':':\n\t\t\treturn keys[:len(keys):len(keys)], b[1:], nil", "\t\tcase b[0] == ':':\n\t\t\treturn keys, b[1:], nil", "TestDecodedKeysAreTheEventsOwn"),
 		one("a value that shares its room", "codec.go", "\treturn b[:len(b):len(b)]\n}\n\nfunc isBlank", "\treturn b\n}\n\nfunc isBlank", "TestDecodedKeysAreTheEventsOwn"),
