@@ -26,7 +26,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop)                         // a second signal ends the process at once
 	if err := run(ctx); err != nil && ctx.Err() == nil { // whoever is told to stop while it starts has not failed
 		log.Fatal(err)
 	}
