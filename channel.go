@@ -28,7 +28,7 @@ type channelState int
 const (
 	channelIdle      channelState = iota // the server does not listen to it
 	channelAsking                        // LISTEN is under way
-	channelListening                     // LISTEN has been acknowledged in this session
+	channelListening                     // LISTEN has been acknowledged on this connection
 	channelLeaving                       // UNLISTEN is under way
 	channelRefused                       // the server has said no
 )
