@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/internal/fakepg"
+	"github.com/pghub/pghub/internal/source"
 )
 
 // loader is a handler with a Resync. Both write to one list.
@@ -261,3 +262,359 @@ func (c exitingCodec) Decode(ev *Event) error {
 	}
 	return c.KeyValueCodec.Decode(ev)
 }
+
+func onItsOwn(f func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	<-done
+}
+
+func burstOf(words ...[2]string) (b []source.Message) {
+	for _, w := range words {
+		b = append(b, codecNotification(w[0], w[1]))
+	}
+	return b
+}
+
+// what was staged when a codec ended the session comes after the reconnect, behind newer events.
+
+func TestRouterDeliversWhatWasStagedBeforeGoexit(t *testing.T) {
+	hub, s, c := routerUp(t, Config{Codec: exitingCodec{}})
+	routerSubscribe(t, c, "a", "b")
+	s.settle()
+	unitTake(c)
+	onItsOwn(func() { hub.router.Burst(burstOf([2]string{"a", "e1"}, [2]string{"b", "exit"}), false) })
+	s.detach(errGoexit)
+	s.attach()
+	s.settle()
+	require.Equal(t, []string{"a e1", "disconnect", "reconnect"}, unitTake(c))
+	hub.router.Burst(burstOf([2]string{"a", "e2"}), false)
+	require.Equal(t, []string{"a e2"}, unitTake(c))
+}
+
+// a consumer that was to be woken by the next burst is never woken.
+
+func TestRouterWakesAfterGoexit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := unitHub(t, Config{Codec: exitingCodec{}})
+		w, _ := watch(t, hub, "a", "b")
+		hub.router.start()
+		s := newUnitServer(hub)
+		s.attach()
+		s.settle()
+		w.expect(t, lineConnect, lineSubscribe("a"), lineSubscribe("b"))
+		synctest.Wait()
+		hub.router.Burst(burstOf([2]string{"a", "e1"}), true)
+		onItsOwn(func() { hub.router.Burst(burstOf([2]string{"b", "exit"}), false) })
+		s.detach(errGoexit)
+		s.attach()
+		s.settle()
+		time.Sleep(time.Hour)
+		require.Equal(t, []string{"a e1", lineDisconnect, lineReconnect}, w.rest())
+		hub.Stop(context.Background())
+	})
+}
+
+// The same on a session.
+
+func TestGoexitInACodecDeliversWhatCameBefore(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{Codec: exitingCodec{}})
+		w, _ := watch(t, hub, "a", "b")
+		startHub(t, hub)
+		w.expect(t, lineConnect, lineSubscribe("a"), lineSubscribe("b"))
+		server.Send(&pgproto3.NotificationResponse{PID: 7, Channel: "a", Payload: "e1"}, &pgproto3.NotificationResponse{PID: 7, Channel: "b", Payload: "exit"})
+		w.expect(t, "a e1", lineDisconnect, lineReconnect)
+		server.Notify("a", "e2")
+		synctest.Wait()
+		require.Equal(t, []string{"a e2"}, w.rest())
+	})
+}
+
+// a loop inside a handler.
+
+func TestStopInALoopInAHandler(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{})
+		stopped := make(chan error, 1)
+		_, err := hub.Consumer(t.Context(), func(ctx context.Context, ev *Event) {
+			if ev.Topic == "a" {
+				for range hub.Events(ctx, "b") {
+					wait, cancel := context.WithTimeout(ctx, time.Minute)
+					stopped <- hub.Stop(wait)
+					cancel()
+					return
+				}
+			}
+		}, &ConsumerConfig{Topics: []string{"a"}})
+		require.NoError(t, err)
+		startHub(t, hub)
+		server.Notify("a", "e")
+		require.NoError(t, <-stopped)
+	})
+}
+
+// the gap of a topic that was refused in one session and is back in the next begins with the second loss.
+
+func TestRouterGapOfATopicThatWasRefusedBefore(t *testing.T) {
+	hub, s, c := routerUp(t, Config{})
+	routerSubscribe(t, c, "a", "b")
+	s.settle()
+	unitTake(c)
+	first := time.Now()
+	hub.router.detach(first, errors.New("first"))
+	s.refuses["a"] = true
+	s.attach()
+	s.settle()
+	hub.router.detach(first.Add(time.Hour), errors.New("second"))
+	delete(s.refuses, "a")
+	s.attach()
+	s.settle()
+	earliest := time.Time{}
+	events := unitTakeEvents(c)
+	for _, ev := range events[2:] { // behind the first disconnect and reconnect
+		if a := ev.Advisory; a.wantsResync() && (earliest.IsZero() || a.Gap.Since.Before(earliest)) {
+			earliest = a.Gap.Since
+		}
+	}
+	require.Equal(t, first, earliest)
+}
+
+// a failed Subscribe uses up the first load.
+
+func TestResyncFirstSurvivesAFailedSubscribe(t *testing.T) {
+	hub, s, other := routerUp(t, Config{})
+	routerSubscribe(t, other, "b")
+	s.settle()
+	loads := 0
+	c := unitConsumer(t, hub, ConsumerConfig{ResyncFirst: true, Resync: func(context.Context, Gap) error { loads++; return nil }})
+	req := routerSubscribe(t, c, "bad", "b")
+	s.refuses["bad"] = true
+	s.settle()
+	require.Error(t, req.err)
+	require.Empty(t, c.Topics())
+	for _, ev := range unitTakeEvents(c) {
+		require.False(t, ev.isResyncMark(), "no topic is in effect")
+	}
+	routerSubscribe(t, c, "b")
+	s.settle()
+	mark := false
+	for _, ev := range unitTakeEvents(c) {
+		mark = mark || ev.isResyncMark()
+	}
+	require.True(t, mark)
+}
+
+// Drain of a consumer with a topic still to come loads it.
+
+func TestDrainLoadsNothing(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{})
+		startHub(t, hub)
+		l := newLoader()
+		c, err := hub.Consumer(t.Context(), l.handle, &ConsumerConfig{Resync: l.resync, ResyncFirst: true})
+		require.NoError(t, err)
+		_, err = hub.Consumer(t.Context(), func(context.Context, *Event) {}, &ConsumerConfig{Topics: []string{"b"}})
+		require.NoError(t, err)
+		synctest.Wait()
+		// a is still asked for
+		_, _ = hub.router.subscribe(c, []string{"a", "b"})
+		require.NoError(t, c.Drain(t.Context()))
+		require.NotContains(t, l.lines(), lineFirstLoad)
+	})
+}
+
+// Delivered counts what no handler saw.
+
+func TestDeliveredCountsWhatHandlersSaw(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{})
+		var calls atomic.Uint64
+		c, err := hub.Consumer(t.Context(), func(context.Context, *Event) { calls.Add(1) },
+			&ConsumerConfig{Topics: []string{"a"}, Resync: func(context.Context, Gap) error { return nil }, ResyncFirst: true})
+		require.NoError(t, err)
+		startHub(t, hub)
+		synctest.Wait()
+		require.Equal(t, calls.Load(), c.Stats().Delivered)
+	})
+}
+
+// Queued counts what is void.
+
+func TestQueueCountsNothingVoidAsWaiting(t *testing.T) {
+	var b brake
+	q := newQueue(128, DropOldest, &b)
+	q.put(queueRun("a", 1, 2, 3, 4))
+	require.NotNil(t, q.next())
+	q.seal(newAdvisory(Advisory{Action: ActionClose, Final: true}), true)
+	_, _, _, waiting := q.current()
+	require.Zero(t, waiting)
+}
+
+// a close by overflow counts what was unsubscribed.
+
+func TestQueueCloseCountsNothingRevoked(t *testing.T) {
+	var b brake
+	q := newQueue(128, CloseConsumer, &b)
+	q.put(queueRun("a", 1, 2))
+	require.NotNil(t, q.next())
+	q.revoke("a")
+	numbers := make([]int, 129)
+	q.put(queueRun("b", numbers...))
+	q.done()
+	ev := q.next()
+	require.Equal(t, ActionClose, ev.Advisory.Action)
+	require.EqualValues(t, 129, ev.Advisory.Dropped)
+}
+
+// each call of Consumer after Stop leaves a child of BaseContext behind.
+
+type countedContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c *countedContext) Done() <-chan struct{} { return c.done }
+
+func (c *countedContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+func TestNoContextIsLeftAfterStop(t *testing.T) {
+	base := &countedContext{context.Background(), make(chan struct{})}
+	defer close(base.done)
+	hub := unitHub(t, Config{BaseContext: base})
+	require.NoError(t, hub.Stop(within(t)))
+	before := runtime.NumGoroutine()
+	for range 100 {
+		_, err := hub.Consumer(t.Context(), func(context.Context, *Event) {}, nil)
+		require.ErrorIs(t, err, ErrStopped)
+	}
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() < before+50 }, 5*time.Second, time.Millisecond)
+}
+
+// a nil context leaves a consumer behind that nobody can end.
+
+func TestNilContextLeavesNothing(t *testing.T) {
+	var none context.Context
+	for name, use := range map[string]func(hub *Hub){
+		"loop": func(hub *Hub) {
+			for range hub.Events(none, "a") {
+				break
+			}
+		},
+		"consumer": func(hub *Hub) { _, _ = hub.Consumer(none, func(context.Context, *Event) {}, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			hub := unitHub(t, Config{})
+			func() {
+				defer func() { _ = recover() }()
+				use(hub)
+			}()
+			n := hub.Stats().Consumers
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			err := outcome(t, background(func() error { return hub.Stop(ctx) }))
+			require.NoError(t, err)
+			require.Zero(t, n)
+		})
+	}
+}
+
+// once BaseContext has ended Resync is left out without a word.
+
+func TestBaseContextEnds(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		base, end := context.WithCancel(context.Background())
+		log := newErrorLog()
+		hub := fakeHub(t, server, Config{BaseContext: base, OnError: log.onError})
+		l := newLoader()
+		_, err := hub.Consumer(t.Context(), l.handle, &ConsumerConfig{Topics: []string{"a"}, Resync: l.resync, ResyncFirst: true})
+		require.NoError(t, err)
+		end()
+		startHub(t, hub)
+		server.Notify("a", "e1")
+		synctest.Wait()
+		require.Contains(t, l.lines(), "a e1")
+		require.NotContains(t, l.lines(), lineFirstLoad)
+		require.Len(t, log.all(), 1)
+		require.ErrorContains(t, log.all()[0], "BaseContext has ended")
+	})
+}
+
+// What is listened to is a part of the topics, also while UNLISTEN is under way.
+
+func TestStatsListeningIsAmongTopics(t *testing.T) {
+	hub, s, c := routerUp(t, Config{})
+	routerSubscribe(t, c, "a")
+	s.settle()
+	hub.router.unsubscribe(c, []string{"a"})
+	st := hub.Stats()
+	require.LessOrEqual(t, st.Listening, st.Topics)
+}
+
+// asking again for a refused topic waits for the next retry.
+
+func TestSubscribeAgainToARefusedTopic(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		var on atomic.Bool
+		refuseWhile(server, "a", "53000", &on)
+		hub := fakeHub(t, server, Config{})
+		w, c := watch(t, hub, "a")
+		startHub(t, hub)
+		w.expect(t, lineConnect, lineSubscribe("a"))
+		on.Store(true)
+		server.Kill()
+		w.expect(t, lineDisconnect, lineReconnect)
+		on.Store(false)
+		began := time.Now()
+		require.NoError(t, c.Subscribe(t.Context(), "a"))
+		require.Less(t, time.Since(began), time.Second)
+	})
+}
+
+// A2 end to end: the hub cannot even be stopped.
+
+// a loop's body in Drain of a consumer whose handler is in Stop: they wait for each other.
+
+func TestDrainInALoop(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub, err := New(Config{ListenConfig: server.Config()})
+		require.NoError(t, err)
+		stopped := make(chan error, 1)
+		y, err := hub.Consumer(t.Context(), func(ctx context.Context, ev *Event) {
+			if ev.Topic == "y" {
+				stopped <- hub.Stop(ctx)
+			}
+		}, &ConsumerConfig{Topics: []string{"y"}})
+		require.NoError(t, err)
+		startHub(t, hub)
+		drained := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			for ev := range hub.Events(context.Background(), "l") {
+				if ev.Topic == "l" {
+					drained <- y.Drain(ctx)
+				}
+			}
+		}()
+		synctest.Wait()
+		server.Notify("y", "e")
+		server.Notify("l", "e")
+		time.Sleep(24 * time.Hour)
+		require.Len(t, stopped, 1, "Stop")
+		require.Len(t, drained, 1, "Drain")
+	})
+}
+
+// an error that no sentinel names, and that Subscribe does not document.
+
+// a handler that has been given Close's context; delivery accounting with Goexit, stuck handlers and shifts that change.
+
+// Done is closed, and Stop has returned, while the worker is still at the roster.
