@@ -86,6 +86,15 @@ func (s *rawSocket) readFrame(buf []byte) (op byte, data []byte, err error) {
 	return op, buf[:size], err
 }
 
+// readText returns the next message. There may be pings before it.
+func (s *rawSocket) readText(buf []byte) ([]byte, error) {
+	for {
+		if op, data, err := s.readFrame(buf); err != nil || op == opText {
+			return data, err
+		}
+	}
+}
+
 // code reads on until the connection ends, and returns the code of the closing frame, 0 if there was none. texts is
 // called with every message.
 func (s *rawSocket) code(texts func([]byte)) int {

@@ -60,7 +60,7 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 			require.Equal(t, "too_many_clients", name, path)
 		}
 		st := f.gw.Stats()
-		require.Equal(t, 2, f.hub.Stats().Consumers, "those that were refused have none")
+		eventually(t, "those that were refused have no consumer", func() bool { return f.hub.Stats().Consumers == 2 })
 		require.Equal(t, 1, st.Topics)
 		require.EqualValues(t, 2, st.Accepted)
 		require.EqualValues(t, 3, st.Refused["too_many_clients"])
@@ -77,7 +77,7 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 			require.Equal(t, 429, status, path)
 			require.Equal(t, "too_many_from_address", name, path)
 		}
-		require.Equal(t, 2, f.hub.Stats().Consumers)
+		eventually(t, "those that were refused have no consumer", func() bool { return f.hub.Stats().Consumers == 2 })
 		require.NoError(t, ws.CloseNow())
 		require.NoError(t, s.close())
 		f.requireNothingLeft()
@@ -115,7 +115,7 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 			require.Equal(t, "too_many_topics_total", name, path)
 		}
 		require.Equal(t, 3, f.gw.Stats().Topics)
-		require.Equal(t, 2, f.hub.Stats().Consumers)
+		eventually(t, "those that were refused have no consumer", func() bool { return f.hub.Stats().Consumers == 2 })
 		require.NoError(t, s.close())
 		eventually(t, "its topics are free", func() bool { return f.gw.Stats().Topics == 1 })
 		require.Contains(t, f.stream(queryOf(5, 2), nil).next(), "retry")
@@ -239,9 +239,8 @@ func TestBytesBehindTheHandshake(t *testing.T) {
 	resp, err := http.ReadResponse(s.in, nil)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
-	op, data, err := s.readFrame(make([]byte, 100))
+	data, err := s.readText(make([]byte, 100))
 	require.NoError(t, err)
-	require.EqualValues(t, opText, op)
 	require.Equal(t, `{"op":"pong"}`, string(data))
 }
 

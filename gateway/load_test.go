@@ -72,7 +72,7 @@ func TestLoad(t *testing.T) {
 				wg.Go(func() {
 					buf := make([]byte, 4096)
 					for n, want := 0, events/topics; n < want; {
-						_, data, err := s.readFrame(buf)
+						data, err := s.readText(buf)
 						if err != nil {
 							t.Errorf("client %d: %v", i, err)
 							return
@@ -137,7 +137,7 @@ func TestIdleClients(t *testing.T) {
 	f.notify("t", "x")
 	buf := make([]byte, 64)
 	for i, s := range all {
-		_, data, err := s.readFrame(buf)
+		data, err := s.readText(buf)
 		require.NoError(t, err)
 		require.Equal(t, "x", string(data), i)
 	}

@@ -178,12 +178,11 @@ func eventually(t *testing.T, what string, done func() bool) {
 	require.Eventually(t, done, waiting, 2*time.Millisecond, what)
 }
 
-// holdListener keeps the database from answering the hub, whose server process stands still.
-func (f *fixture) holdListener() error {
-	return pgtest.Shared(f.t).Signal(int(f.hub.Stats().PID), pgtest.Freeze)
-}
-
-func (f *fixture) releaseListener() {
+// holdListener keeps the database from answering the hub, whose server process stands still until the test has ended. It
+// must not stand still for longer: a server cannot drop any database while one of its processes does not answer.
+func (f *fixture) holdListener() {
 	f.t.Helper()
-	require.NoError(f.t, pgtest.Shared(f.t).Signal(int(f.hub.Stats().PID), pgtest.Thaw))
+	server, pid := pgtest.Shared(f.t), int(f.hub.Stats().PID)
+	require.NoError(f.t, server.Signal(pid, pgtest.Freeze))
+	f.t.Cleanup(func() { require.NoError(f.t, server.Signal(pid, pgtest.Thaw)) })
 }
