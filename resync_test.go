@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -276,8 +277,7 @@ func burstOf(words ...[2]string) (b []source.Message) {
 	return b
 }
 
-// what was staged when a codec ended the session comes after the reconnect, behind newer events.
-
+// What was staged when a codec ended the session is delivered before the loss is announced.
 func TestRouterDeliversWhatWasStagedBeforeGoexit(t *testing.T) {
 	hub, s, c := routerUp(t, Config{Codec: exitingCodec{}})
 	routerSubscribe(t, c, "a", "b")
@@ -292,8 +292,7 @@ func TestRouterDeliversWhatWasStagedBeforeGoexit(t *testing.T) {
 	require.Equal(t, []string{"a e2"}, unitTake(c))
 }
 
-// a consumer that was to be woken by the next burst is never woken.
-
+// A consumer that the next burst was to wake is woken when a codec ends the session.
 func TestRouterWakesAfterGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := unitHub(t, Config{Codec: exitingCodec{}})
@@ -316,7 +315,6 @@ func TestRouterWakesAfterGoexit(t *testing.T) {
 }
 
 // The same on a session.
-
 func TestGoexitInACodecDeliversWhatCameBefore(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{Codec: exitingCodec{}})
@@ -331,8 +329,7 @@ func TestGoexitInACodecDeliversWhatCameBefore(t *testing.T) {
 	})
 }
 
-// a loop inside a handler.
-
+// Stop called by the body of a loop within a handler waits for neither of them.
 func TestStopInALoopInAHandler(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
@@ -354,8 +351,7 @@ func TestStopInALoopInAHandler(t *testing.T) {
 	})
 }
 
-// the gap of a topic that was refused in one session and is back in the next begins with the second loss.
-
+// The gap of a topic that was refused in one session, and is back in the next, begins with the first loss.
 func TestRouterGapOfATopicThatWasRefusedBefore(t *testing.T) {
 	hub, s, c := routerUp(t, Config{})
 	routerSubscribe(t, c, "a", "b")
@@ -380,8 +376,7 @@ func TestRouterGapOfATopicThatWasRefusedBefore(t *testing.T) {
 	require.Equal(t, first, earliest)
 }
 
-// a failed Subscribe uses up the first load.
-
+// A failed Subscribe does not use up the first load.
 func TestResyncFirstSurvivesAFailedSubscribe(t *testing.T) {
 	hub, s, other := routerUp(t, Config{})
 	routerSubscribe(t, other, "b")
@@ -405,8 +400,7 @@ func TestResyncFirstSurvivesAFailedSubscribe(t *testing.T) {
 	require.True(t, mark)
 }
 
-// Drain of a consumer with a topic still to come loads it.
-
+// Drain of a consumer does not load it for a topic that is still asked for.
 func TestDrainLoadsNothing(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
@@ -417,15 +411,15 @@ func TestDrainLoadsNothing(t *testing.T) {
 		_, err = hub.Consumer(t.Context(), func(context.Context, *Event) {}, &ConsumerConfig{Topics: []string{"b"}})
 		require.NoError(t, err)
 		synctest.Wait()
-		// a is still asked for
+		server.Freeze(true) // so that a is still asked for
+		defer server.Freeze(false)
 		_, _ = hub.router.subscribe(c, []string{"a", "b"})
 		require.NoError(t, c.Drain(t.Context()))
 		require.NotContains(t, l.lines(), lineFirstLoad)
 	})
 }
 
-// Delivered counts what no handler saw.
-
+// Delivered counts what handlers saw, and no marks.
 func TestDeliveredCountsWhatHandlersSaw(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
@@ -439,8 +433,7 @@ func TestDeliveredCountsWhatHandlersSaw(t *testing.T) {
 	})
 }
 
-// Queued counts what is void.
-
+// Queued does not count what closing has made void.
 func TestQueueCountsNothingVoidAsWaiting(t *testing.T) {
 	var b brake
 	q := newQueue(128, DropOldest, &b)
@@ -451,8 +444,7 @@ func TestQueueCountsNothingVoidAsWaiting(t *testing.T) {
 	require.Zero(t, waiting)
 }
 
-// a close by overflow counts what was unsubscribed.
-
+// A close by overflow does not count what was unsubscribed before.
 func TestQueueCloseCountsNothingRevoked(t *testing.T) {
 	var b brake
 	q := newQueue(128, CloseConsumer, &b)
@@ -467,8 +459,7 @@ func TestQueueCloseCountsNothingRevoked(t *testing.T) {
 	require.EqualValues(t, 129, ev.Advisory.Dropped)
 }
 
-// each call of Consumer after Stop leaves a child of BaseContext behind.
-
+// countedContext is a context of a kind that package context does not know: a child of it needs a goroutine until it ends.
 type countedContext struct {
 	context.Context
 	done chan struct{}
@@ -498,8 +489,7 @@ func TestNoContextIsLeftAfterStop(t *testing.T) {
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() < before+50 }, 5*time.Second, time.Millisecond)
 }
 
-// a nil context leaves a consumer behind that nobody can end.
-
+// A nil context leaves no consumer behind.
 func TestNilContextLeavesNothing(t *testing.T) {
 	var none context.Context
 	for name, use := range map[string]func(hub *Hub){
@@ -526,8 +516,7 @@ func TestNilContextLeavesNothing(t *testing.T) {
 	}
 }
 
-// once BaseContext has ended Resync is left out without a word.
-
+// A Resync that is given up because BaseContext has ended is reported.
 func TestBaseContextEnds(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		base, end := context.WithCancel(context.Background())
@@ -548,7 +537,6 @@ func TestBaseContextEnds(t *testing.T) {
 }
 
 // What is listened to is a part of the topics, also while UNLISTEN is under way.
-
 func TestStatsListeningIsAmongTopics(t *testing.T) {
 	hub, s, c := routerUp(t, Config{})
 	routerSubscribe(t, c, "a")
@@ -558,8 +546,7 @@ func TestStatsListeningIsAmongTopics(t *testing.T) {
 	require.LessOrEqual(t, st.Listening, st.Topics)
 }
 
-// asking again for a refused topic waits for the next retry.
-
+// Whoever asks for a refused topic has it tried at once.
 func TestSubscribeAgainToARefusedTopic(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		var on atomic.Bool
@@ -578,17 +565,18 @@ func TestSubscribeAgainToARefusedTopic(t *testing.T) {
 	})
 }
 
-// A2 end to end: the hub cannot even be stopped.
-
-// a loop's body in Drain of a consumer whose handler is in Stop: they wait for each other.
-
+// A loop's body in Drain of a consumer, and that one's handler in Stop, do not wait for each other.
 func TestDrainInALoop(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub, err := New(Config{ListenConfig: server.Config()})
 		require.NoError(t, err)
 		stopped := make(chan error, 1)
+		var both sync.WaitGroup // have their event: else Stop might come before the loop's
+		both.Add(2)
 		y, err := hub.Consumer(t.Context(), func(ctx context.Context, ev *Event) {
 			if ev.Topic == "y" {
+				both.Done()
+				both.Wait()
 				stopped <- hub.Stop(ctx)
 			}
 		}, &ConsumerConfig{Topics: []string{"y"}})
@@ -600,6 +588,8 @@ func TestDrainInALoop(t *testing.T) {
 		go func() {
 			for ev := range hub.Events(context.Background(), "l") {
 				if ev.Topic == "l" {
+					both.Done()
+					both.Wait()
 					drained <- y.Drain(ctx)
 				}
 			}
@@ -612,9 +602,5 @@ func TestDrainInALoop(t *testing.T) {
 		require.Len(t, drained, 1, "Drain")
 	})
 }
-
-// an error that no sentinel names, and that Subscribe does not document.
-
-// a handler that has been given Close's context; delivery accounting with Goexit, stuck handlers and shifts that change.
 
 // Done is closed, and Stop has returned, while the worker is still at the roster.

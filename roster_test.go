@@ -46,7 +46,11 @@ func TestStopAndDrainWithinHandlers(t *testing.T) {
 		onRoster(t, func(t *testing.T, r *rosterTest) {
 			var a *Consumer
 			first, second := make(chan struct{}), make(chan struct{})
+			var both sync.WaitGroup // are in their handlers: else Stop might come before the other one's event
+			both.Add(2)
 			gate := func(mine bool) {
+				both.Done()
+				both.Wait()
 				if mine {
 					close(first)
 				} else {
@@ -77,9 +81,13 @@ func TestDrainInACircle(t *testing.T) {
 	for _, n := range []int{2, 3, 7} {
 		onRoster(t, func(t *testing.T, r *rosterTest) {
 			consumers := make([]*Consumer, n)
+			var all sync.WaitGroup // are in their handlers: else a Drain might come before the other one's event
+			all.Add(n)
 			for i := range consumers {
 				topic := string(rune('a' + i))
 				consumers[i] = onEvent(t, r.hub, topic, func(ctx context.Context) {
+					all.Done()
+					all.Wait()
 					require.NoError(t, consumers[(i+1)%n].Drain(ctx))
 				})
 			}
