@@ -57,8 +57,10 @@ BEGIN
     $$;
     COMMENT ON FUNCTION pghub.sending IS 'Part of a trigger function: to send.';
 
-    -- The condition of the short way: sets astray, unless it fits. The names that it compares with are quoted as PostgreSQL does it there.
-    CREATE FUNCTION pghub.fitting(definition jsonb) RETURNS text
+    -- When is the short way right? Two conditions: one that costs little, and one that asks the catalog, for an index that has
+    -- another number after REINDEX CONCURRENTLY or a restore, and is the same key. NULL and an error mean no.
+    -- The names that they compare with are quoted as PostgreSQL does it there.
+    CREATE FUNCTION pghub.fitting(definition jsonb) RETURNS text[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
       index_oid oid := to_regclass(definition ->> 'index');
@@ -66,7 +68,7 @@ BEGIN
       facts     text;
     BEGIN
       IF definition ->> 'index' IS NULL THEN
-        RETURN pghub.template('astray := EXISTS (SELECT FROM @pg_index AS i WHERE i.indrelid [=] TG_RELID AND i.indisprimary);');
+        RETURN ARRAY[pghub.template('NOT EXISTS (SELECT FROM @pg_index AS i WHERE i.indrelid [=] TG_RELID AND i.indisprimary)'), 'false'];
       END IF;
       SELECT string_agg(format(pghub.template('@pg_get_indexdef(%L::@regclass, %s, false) [=] %L'), definition ->> 'index', n, quote_ident(name)), ' AND ' ORDER BY n),
              string_agg(quote_ident(name) || CASE WHEN definition -> 'integers' ? name THEN ' integer' ELSE '' END, ', ' ORDER BY n)
@@ -77,19 +79,18 @@ BEGIN
         -- partition may have other columns in front.) That costs a tenth.
         names := format(pghub.template('(@starts_with(this, %L) OR %s)'), '{' || to_json(definition -> 'key' ->> 0) || ':', names);
       END IF;
-      -- The index has another number after REINDEX CONCURRENTLY or a restore: then the catalog is asked whether it is the same key.
-      RETURN format(pghub.template($t$IF (%L::@regclass [=] %s::@oid AND %s) IS NOT TRUE THEN
-      astray := (%L [=] (
+      RETURN ARRAY[
+        format(pghub.template('%L::@regclass [=] %s::@oid AND %s'), definition ->> 'index', coalesce(index_oid, 0), names),
+        format(pghub.template($t$%L [=] (
           SELECT @string_agg(@concat(@quote_ident(a.attname), CASE WHEN t.typoutput::@oid [=] ANY (ARRAY['pg_catalog.int2out'::@regproc::@oid,
                    'pg_catalog.int4out'::@regproc::@oid, 'pg_catalog.int8out'::@regproc::@oid]) THEN ' integer' END), ', '
                    ORDER BY @array_position(i.indkey::@int2[], a.attnum))
           FROM @pg_index AS i
           JOIN @pg_attribute AS a ON a.attrelid [=] i.indrelid AND @array_position(i.indkey::@int2[], a.attnum) [<] i.indnkeyatts
           JOIN @pg_type AS t ON t.oid [=] a.atttypid
-          WHERE i.indrelid [=] TG_RELID AND i.indisprimary)) IS NOT TRUE;
-    END IF;$t$), definition ->> 'index', coalesce(index_oid, 0), names, facts);
+          WHERE i.indrelid [=] TG_RELID AND i.indisprimary)$t$), facts)];
     END $$;
-    COMMENT ON FUNCTION pghub.fitting IS 'Part of a trigger function: does its short way fit?';
+    COMMENT ON FUNCTION pghub.fitting IS 'Part of a trigger function: when its short way is right.';
 
     -- Begin and end of the long way, where names are not qualified and the settings are fixed. What fails in between
     -- undoes them too.

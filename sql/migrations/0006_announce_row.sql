@@ -8,48 +8,76 @@ BEGIN
 
     CREATE OR REPLACE FUNCTION pghub.version() RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 6';
 
+    -- PL/pgSQL prepares each expression once a transaction, which takes longer than to evaluate most of them. So the short way has as
+    -- few as can be, and those are long: for an INSERT the operation, the row, the payload, and to send it.
     CREATE FUNCTION pghub.row_function(definition jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     DECLARE
       columns jsonb   := definition -> 'columns';  -- [number, name], …: where not all are announced
       watched text    := CASE WHEN (definition ->> 'partitioned')::boolean
         THEN format('%L::pg_catalog.regclass', format('%I.%I', definition ->> 'schema', definition ->> 'table')) ELSE 'TG_RELID' END;
-      key     text[];  -- SQL that makes the key, the id and the row, of NEW and of OLD
+      old_too boolean := coalesce((definition ->> 'old')::boolean, false);
+      head    text    := format('","schema":%s,"table":%s,"seq":', to_json(definition ->> 'schema'), to_json(definition ->> 'table'));
+      -- The next number of the transaction. The first of these fails, and the long way is taken, if the session has set what is none.
+      next    text    := pghub.template($t$@set_config('pghub.seq', (('0' [||] coalesce(@current_setting('pghub.seq', true), ''))::@int8 [+] 1)::@text, true)$t$);
+      next_of_any text := pghub.template($t$@set_config('pghub.seq', (coalesce(@substring(@current_setting('pghub.seq', true), '^[0-9]{1,17}$'), '0')::@int8 [+] 1)::@text, true)$t$);
+      fitting text[]  := pghub.fitting(definition);
+      fits    text    := '(fits OR ' || fitting[1] || ')';
+      key     text[];  -- of NEW and of OLD, the parts of the key and of the id, as arguments of concat; NULL where there is none
       id      text[];
-      form    text[];
+      form    text[];  -- and what makes the row's JSON
+      moved   text[];  -- has an update changed the key, and the id?
+      full_of text[];  -- the parts of the payload, of INSERT, UPDATE and DELETE
+      this_or_old int[] := '{1,1,2}';
       record  text;
-      check_columns text := '';
       compare text := '';
       without text := '';   -- virtual generated columns
       long    text;
     BEGIN
       FOREACH record IN ARRAY '{NEW,OLD}'::text[] LOOP
-        key := key || coalesce((
-          SELECT format('pg_catalog.concat(%s)', string_agg(format('%s.%I', record, name), ', '','', ' ORDER BY n))
-          FROM jsonb_array_elements_text(definition -> 'integers') WITH ORDINALITY AS k(name, n)
-          HAVING count(*) > 0), 'NULL');
-        id := id || coalesce((
-          SELECT format('pg_catalog.concat(%s, ''}'')', string_agg(format(
-                   CASE WHEN definition -> 'integers' ? name THEN '%L, %s.%I' ELSE '%L, pg_catalog.to_json(%s.%I)' END,
-                   CASE n WHEN 1 THEN '{' ELSE ',' END || to_json(name) || ':', record, name), ', ' ORDER BY n))
-          FROM jsonb_array_elements_text(definition -> 'key') WITH ORDINALITY AS k(name, n)
-          HAVING count(*) > 0), 'NULL');
-        form := form || CASE WHEN columns IS NULL THEN format('pg_catalog.row_to_json(%s)', record) ELSE (
+        key := key || (
+          SELECT string_agg(format('%s.%I', record, name), ', '','', ' ORDER BY n)
+          FROM jsonb_array_elements_text(definition -> 'integers') WITH ORDINALITY AS k(name, n));
+        id := id || (
+          SELECT string_agg(format(CASE WHEN definition -> 'integers' ? name THEN '%L, %s.%I' ELSE '%L, pg_catalog.to_json(%s.%I)' END,
+                   CASE n WHEN 1 THEN '{' ELSE ',' END || to_json(name) || ':', record, name), ', ' ORDER BY n) || ', ''}'''
+          FROM jsonb_array_elements_text(definition -> 'key') WITH ORDINALITY AS k(name, n));
+        form := form || CASE WHEN columns IS NULL THEN format('pg_catalog.row_to_json(%s)::pg_catalog.text', record) ELSE (
           SELECT format('pg_catalog.concat(%s, ''}'')', string_agg(format('pg_catalog.concat(%s)', part), ', ' ORDER BY forty)) FROM (
             SELECT (n - 1) / 40 AS forty, string_agg(format('%L, coalesce(pg_catalog.to_json(%s.%I)::pg_catalog.text, ''null'')',
                      CASE n WHEN 1 THEN '{' ELSE ',' END || to_json(c ->> 1) || ':', record, c ->> 1), ', ' ORDER BY n) AS part
             FROM jsonb_array_elements(columns) WITH ORDINALITY AS k(c, n) GROUP BY 1) AS parts) END;  -- a call has 100 arguments
       END LOOP;
+      moved[1] := (
+        SELECT string_agg(format(pghub.template('NEW.%1$I [<>] OLD.%1$I'), name), ' OR ' ORDER BY n)
+        FROM jsonb_array_elements_text(definition -> 'integers') WITH ORDINALITY AS k(name, n));
+      moved[2] := CASE WHEN definition -> 'key' = definition -> 'integers' THEN moved[1] ELSE format(pghub.template('@concat(%s) [<>] @concat(%s)'), id[1], id[2]) END;
+      IF jsonb_array_length(definition -> 'key') > 8 THEN  -- a call has no more than 100 arguments
+        key := ARRAY(SELECT format('pg_catalog.concat(%s)', k) FROM unnest(key) AS k WHERE k IS NOT NULL);
+        id := ARRAY(SELECT format('pg_catalog.concat(%s)', i) FROM unnest(id) AS i);
+      END IF;
+
+      FOR n IN 1 .. 3 LOOP
+        full_of[n] := concat_ws(', ',
+          CASE WHEN key[1] IS NOT NULL THEN '''e''' END, key[this_or_old[n]],
+          quote_literal(concat(CASE WHEN key[1] IS NULL THEN 'e' END, ':{"op":"', (ARRAY['insert', 'update', 'delete'])[n], head)), next,
+          ''',"id":'', ' || id[this_or_old[n]],
+          CASE n WHEN 2 THEN 'CASE WHEN ' || moved[2] || ' THEN pg_catalog.concat('',"old_id":'', ' || id[2] || ') END' END,
+          CASE n WHEN 2 THEN 'CASE WHEN ' || moved[1] || ' THEN pg_catalog.concat('',"old_key":['', ' || key[2] || ', '']'') END' END,
+          ''',"row":'', this',
+          CASE WHEN n = 2 AND old_too THEN ''',"old":'', was' END, CASE n WHEN 2 THEN 'changed' END, '''}''');
+      END LOOP;
+
       IF columns IS NOT NULL THEN
-        SELECT format(pghub.template($t$IF %s [<>] (
-        SELECT @count(*) FROM @pg_attribute AS a
-        WHERE a.attrelid [=] %s AND NOT a.attisdropped AND (%s))
-    THEN
-      astray := true;
-    END IF;$t$), jsonb_array_length(columns), watched,
+        SELECT fits || format(pghub.template(' AND %s [=] (SELECT @count(*) FROM @pg_attribute AS a WHERE a.attrelid [=] %s AND NOT a.attisdropped AND (%s))'),
+          jsonb_array_length(columns), watched,
           string_agg(format(pghub.template('a.attnum [=] %s AND a.attname [=] %L'), (c ->> 0)::int, c ->> 1), ' OR '))
-        INTO check_columns
+        INTO fits
         FROM jsonb_array_elements(columns) AS k(c);
+      END IF;
+      IF (definition ->> 'plain')::boolean IS NOT TRUE THEN
+        -- What has no form in jsonb, such as \u0000 in a json column, goes the long way, to be found out there.
+        fits := fits || ' AND this::pg_catalog.jsonb IS NOT NULL' || CASE WHEN old_too THEN ' AND (was IS NULL OR was::pg_catalog.jsonb IS NOT NULL)' ELSE '' END;
       END IF;
       IF (definition ->> 'changed')::boolean THEN
         compare := pghub.template($t$changed := @concat(',"changed":[', (
@@ -107,50 +135,68 @@ DECLARE
   this     @text;  -- the row as it is now; when deleted, as it was
   was      @text;  -- the row before an update
   changed  @text;
-  astray   @bool;  -- is the short way wrong?
+  fits     @bool;  -- the short way is right, as the catalog says; NULL: it was not asked
   payload  @text;
   names    @text[];
   kinds    @bool[];
   query    @text;
   part     @json;
   saved    @text[];
+  nothing  @text;  -- is NULL: to return it takes no expression
 BEGIN
-  -- As few expressions as can be: PL/pgSQL prepares each of them once a transaction.
-  seq := @set_config('pghub.seq', (coalesce(@substring(@current_setting('pghub.seq', true), '^[0-9]{1,17}$'), '0')::@int8 [+] 1)::@text, true);
-  BEGIN
-    IF TG_OP [=] 'INSERT' THEN
-      this := %10$s;
-      key := %6$s;
-      id := %8$s;
-    ELSIF TG_OP [=] 'UPDATE' THEN
-      this := %10$s;
-      key := %6$s;
-      id := %8$s;
-      old_key := %7$s;
-      old_id := %9$s;
-      %14$s
-      %12$s
-    ELSIF TG_OP [=] 'DELETE' THEN
-      this := %11$s;
-      key := %7$s;
-      id := %9$s;
-    ELSE
-      payload := @concat('e:{"op":"truncate', %3$L, seq, '}');
-      %2$s
-      RETURN NULL;
-    END IF;
-    %4$s
-    %5$s
-    %13$s
-    %15$s
-  EXCEPTION WHEN OTHERS THEN
-    astray := true;
-  END;
-
-  IF astray THEN
-    key := NULL; old_key := NULL; id := NULL; old_id := NULL; this := NULL; was := NULL; changed := NULL;
+  LOOP
     BEGIN
-        %16$s
+      IF TG_OP [=] 'INSERT' THEN
+        this := %2$s;
+        %4$s
+        payload := CASE WHEN %5$s THEN @concat(%6$s) END;
+      ELSIF TG_OP [=] 'UPDATE' THEN
+        this := %2$s;
+        %9$s
+        %10$s
+        %4$s
+        payload := CASE WHEN %5$s THEN @concat(%7$s) END;
+      ELSIF TG_OP [=] 'DELETE' THEN
+        this := %3$s;
+        %4$s
+        payload := CASE WHEN %5$s THEN @concat(%8$s) END;
+      ELSE
+        payload := @concat('e:{"op":"truncate', %11$L, %12$s, '}');
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      payload := NULL;
+    END;
+    IF @octet_length(payload) [<=] 7999 AND @has_function_privilege('pg_catalog.pg_notify(pg_catalog.text,pg_catalog.text)'::@regprocedure, 'EXECUTE') THEN
+      payload := @concat(@pg_notify(%13$L, payload));
+      RETURN nothing;
+    END IF;
+    EXIT WHEN payload IS NOT NULL OR fits IS NOT NULL;
+    fits := (%14$s) IS TRUE;
+  END LOOP;
+
+  IF @octet_length(payload) [<=] 7999 THEN
+    %15$s
+    RETURN nothing;
+  ELSIF payload IS NOT NULL THEN
+    -- Too large. It has its number already.
+    seq := @current_setting('pghub.seq');
+    this := NULL; was := NULL; changed := NULL;
+    IF TG_OP [=] 'DELETE' THEN
+      key := %17$s;
+      id := %19$s;
+    ELSE
+      key := %16$s;
+      id := %18$s;
+    END IF;
+    IF TG_OP [=] 'UPDATE' THEN
+      old_key := %17$s;
+      old_id := %19$s;
+    END IF;
+  ELSE
+    seq := %12$s;
+    this := NULL; was := NULL; changed := NULL;
+    BEGIN
+        %20$s
       SELECT array_agg(a.attname ORDER BY k.n),
              array_agg(t.typoutput IN ('int2out'::regproc, 'int4out'::regproc, 'int8out'::regproc) ORDER BY k.n)
       INTO names, kinds
@@ -169,16 +215,16 @@ BEGIN
         END IF;
         id := part::text;
       END IF;
-      %17$s
+      %21$s
       IF TG_OP = 'UPDATE' THEN
         NULL;
-        %12$s
+        %10$s
       END IF;
-      %13$s
+      %4$s
       IF this::jsonb IS NULL OR was::jsonb IS NULL AND was IS NOT NULL THEN
         this := NULL;
       END IF;
-        %18$s
+        %22$s
     EXCEPTION WHEN OTHERS THEN
       this := NULL; was := NULL; changed := NULL;  -- the row has no form in JSON
     END;
@@ -188,28 +234,29 @@ BEGIN
     old_id := CASE WHEN old_id [<>] id THEN @concat(',"old_id":', old_id) END;
     old_key := CASE WHEN old_key [<>] key THEN @concat(',"old_key":[', old_key, ']') END;
   END IF;
-  payload := @concat('e', key, ':{"op":"', @lower(TG_OP), %3$L, seq, CASE WHEN id IS NOT NULL THEN ',"id":' END, id, old_id, old_key,
+  head := @concat('e', key, ':{"op":"', @lower(TG_OP), %11$L, seq);
+  payload := @concat(head, CASE WHEN id IS NOT NULL THEN ',"id":' END, id, old_id, old_key,
     ',"row":', this, CASE WHEN was IS NOT NULL THEN ',"old":' END, was, changed, '}');
   IF this IS NULL OR @octet_length(payload) [>] 7999 THEN
-    head := @concat('e', key, ':{"op":"', @lower(TG_OP), %3$L, seq);
     payload := @concat(head, CASE WHEN id IS NOT NULL THEN ',"id":' END, id, old_id, old_key, ',"truncated":true}');
     IF @octet_length(payload) [>] 7999 THEN
       payload := @concat(head, old_key, ',"truncated":true}');
     END IF;
   END IF;
-  %2$s
-  RETURN NULL;
+  %15$s
+  RETURN nothing;
 END$t$),
         definition,
+        form[1], form[2], without, fits, full_of[1], full_of[2], full_of[3],
+        CASE WHEN old_too THEN format('was := %s;', form[2]) ELSE '' END,
+        compare,
+        head,
+        next_of_any,
+        definition ->> 'topic',
+        fitting[2],
         pghub.sending(definition ->> 'topic'),
-        format('","schema":%s,"table":%s,"seq":', to_json(definition ->> 'schema'), to_json(definition ->> 'table')),
-        pghub.fitting(definition),
-        check_columns,
-        key[1], key[2], id[1], id[2], form[1], form[2],
-        compare, without,
-        CASE WHEN (definition ->> 'old')::boolean THEN format('was := %s;', form[2]) ELSE '' END,
-        -- What has no form in jsonb, such as \u0000 in a json column, goes the long way, to be found out there.
-        CASE WHEN (definition ->> 'plain')::boolean THEN '' ELSE 'IF this::pg_catalog.jsonb IS NULL OR was::pg_catalog.jsonb IS NULL AND was IS NOT NULL THEN astray := true; END IF;' END,
+        coalesce('pg_catalog.concat(' || key[1] || ')', 'NULL'), coalesce('pg_catalog.concat(' || key[2] || ')', 'NULL'),
+        coalesce('pg_catalog.concat(' || id[1] || ')', 'NULL'), coalesce('pg_catalog.concat(' || id[2] || ')', 'NULL'),
         pghub.setting(),
         long,
         pghub.unsetting());

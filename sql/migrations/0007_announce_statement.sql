@@ -16,12 +16,15 @@ BEGIN
       form  text;
       list  text;
       short text := 'astray := true;';
+      fitting text[] := pghub.fitting(definition);
     BEGIN
       IF width > 0 AND definition -> 'key' = definition -> 'integers' THEN
         SELECT string_agg(format('k.%I', name), ', '','', ' ORDER BY n), string_agg(format('k.%I', name), ', ' ORDER BY n) INTO form, list
         FROM jsonb_array_elements_text(definition -> 'key') WITH ORDINALITY AS k(name, n);
         form := CASE width WHEN 1 THEN format('%s::pg_catalog.text', form) ELSE format('pg_catalog.concat(%s)', form) END;
-        short := format(pghub.template($t$%1$s
+        short := format(pghub.template($t$IF (%1$s) IS NOT TRUE THEN
+      astray := (%5$s) IS NOT TRUE;
+    END IF;
     IF TG_OP [<>] 'INSERT' AND NOT %2$L::@bool AND astray IS NOT TRUE THEN
       -- Two rows of one key: only where another table inherits from this one.
       astray := EXISTS (SELECT FROM @pg_inherits AS i WHERE i.inhparent [=] TG_RELID);
@@ -54,7 +57,7 @@ BEGIN
         at := at [+] @length(part) [+] 1;
       END LOOP;
       parts := @array_append(parts, CASE WHEN bytes IS NULL THEN list ELSE part END);
-    END IF;$t$), pghub.fitting(definition), coalesce((definition ->> 'partitioned')::boolean, false), form, list);
+    END IF;$t$), fitting[1], coalesce((definition ->> 'partitioned')::boolean, false), form, list, fitting[2]);
       END IF;
 
       RETURN format(pghub.template($t$-- %1$s
