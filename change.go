@@ -13,7 +13,7 @@ import (
 type Operation string
 
 // The operations of a [Change]. The last two are not a row's: a DBA has silenced the watch, and has let it speak again.
-// What happened in between was not announced, so Unmute is a gap: fetch anew what you keep of the table.
+// What happened in between was not announced, so Unmute is a gap: behind it Resync is called, where there is one.
 const (
 	Insert   Operation = "insert"
 	Update   Operation = "update"

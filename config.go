@@ -86,8 +86,8 @@ type ConsumerConfig struct {
 	// Overflow says what gives way when the queue is full.
 	Overflow Overflow
 
-	// Resync is called after a gap (a reconnect, a lag, or a subscribe that comes late), on the consumer's goroutine, behind the advisory and before
-	// the first event that follows: fetch again whatever is kept up to date by events. Its context ends when the
+	// Resync is called after a gap (a reconnect, a lag, a subscribe that comes late, or an event by which a publisher announces
+	// one: see ErrMuted), on the consumer's goroutine, behind the advisory or that event and before the first event that follows: fetch again whatever is kept up to date by events. Its context ends when the
 	// consumer closes. An error is reported to OnError and Resync called again, with backoff between ReconnectMin and
 	// ReconnectMax; meanwhile events queue up, and what overflows adds to the gap of the next call.
 	Resync func(ctx context.Context, gap Gap) error

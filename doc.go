@@ -21,6 +21,7 @@
 //   - subscribe with a Gap: the server had refused this topic when the connection came back, and takes it only now.
 //     reconnect has named the topic in its Advisory.Err. What was committed on it until here is missing.
 //
+// One gap is announced by an event: who publishes on a topic was silent, and says so ([ErrMuted]).
 // Elsewhere nothing is missing, and nowhere does anything come twice or out of order. [ConsumerConfig].Resync is called
 // after each of them, before the first event that follows: the place to read again what events had kept up to date. With
 // ResyncFirst it is also called once at the beginning, so that there is one place where a cache loads.

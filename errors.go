@@ -42,6 +42,8 @@ var (
 
 	// ErrSlowConsumer: events of a consumer were dropped, or the consumer was closed, because its queue was full.
 	ErrSlowConsumer = errors.New("slow consumer")
+	// ErrMuted: the error of a [Gap] that who publishes has announced, as pghub.unmute of package sql does: its events were held back.
+	ErrMuted = errors.New("events were held back by who publishes them")
 	// ErrPanic: a handler, Resync, a codec, or a hook of pgx or its pool panicked, or ended its goroutine by
 	// [runtime.Goexit]. An error that was thrown is wrapped too. A consumer goes on with its next event.
 	ErrPanic = errors.New("panic")

@@ -50,9 +50,9 @@ type Advisory struct {
 
 // Gap is a stretch of a consumer's stream in which events may be, or are, missing.
 type Gap struct {
-	Since   time.Time // the connection was last known to work; zero for a lag alone
-	Until   time.Time // every LISTEN was in effect again; zero for a lag alone
-	Err     error     // why the connection was lost
+	Since   time.Time // the connection was last known to work, or the publisher fell silent; zero for a lag alone
+	Until   time.Time // every LISTEN was in effect again, or the publisher spoke again; zero for a lag alone
+	Err     error     // why the connection was lost; ErrMuted: the publisher has announced the gap, at an event and not an advisory
 	Dropped uint64    // events dropped from the consumer's queue, exactly
 }
 

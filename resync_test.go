@@ -208,6 +208,74 @@ func TestResyncOfALateTopic(t *testing.T) {
 	})
 }
 
+// Who publishes can announce a gap, as pghub.unmute does. The event is delivered as any other, and Resync is called behind it,
+// for whoever has its topic, whatever the codec.
+func TestResyncWhereAPublisherAnnouncesAGap(t *testing.T) {
+	const announced = `e:{"pghub":"gap","op":"unmute","schema":"public","table":"a","since":"2024-01-02T03:04:05.678901Z","until":"2024-01-02T03:04:06Z"}`
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		log := newErrorLog()
+		hub := fakeHub(t, server, Config{OnError: log.onError})
+		startHub(t, hub)
+		var gaps []Gap
+		loaders := map[string]*loader{}
+		for name, cfg := range map[string]ConsumerConfig{"key value": {}, "JSON": {Codec: JSONCodec{Strict: true}}, "raw": {Codec: RawCodec{}}, "panic": {Codec: panickyCodec{}}} {
+			l := newLoader()
+			cfg.Topics, cfg.Resync = []string{"a", "b"}, l.resync
+			if name == "key value" {
+				cfg.Resync = func(ctx context.Context, gap Gap) error {
+					gaps = append(gaps, gap)
+					return l.resync(ctx, gap)
+				}
+			}
+			_, err := hub.Consumer(t.Context(), l.handle, &cfg)
+			require.NoError(t, err)
+			l.expect(t, lineSubscribe("a"), lineSubscribe("b"))
+			loaders[name] = l
+		}
+		other := newLoader()
+		_, err := hub.Consumer(t.Context(), other.handle, &ConsumerConfig{Topics: []string{"c"}, Resync: other.resync})
+		require.NoError(t, err)
+		other.expect(t, lineSubscribe("c"))
+		without, _ := watch(t, hub, "a") // no Resync
+		without.expect(t, lineSubscribe("a"))
+
+		server.Notify("a", announced)
+		server.Notify("b", `{}`)
+		for name, l := range loaders {
+			l.expect(t, "a "+announced, lineReload)
+			if name == "JSON" || name == "raw" {
+				l.expect(t, "b {}")
+			}
+		}
+		without.expect(t, "a "+announced)
+		synctest.Wait()
+		require.Empty(t, other.rest())
+		require.Len(t, gaps, 1)
+		require.ErrorIs(t, gaps[0].Err, ErrMuted)
+		require.Equal(t, "2024-01-02 03:04:05.678901 +0000 UTC, 2024-01-02 03:04:06 +0000 UTC", gaps[0].Since.String()+", "+gaps[0].Until.String())
+		for _, err := range log.all() { // what no codec may refuse is not reported
+			var undecodable *DecodeError
+			require.ErrorAs(t, err, &undecodable)
+			require.Equal(t, "b", undecodable.Topic)
+		}
+
+		// The shortest form has no times. What only looks like it is an event.
+		server.Notify("a", `e:{"pghub":"gap"}`)
+		loaders["key value"].expect(t, `a e:{"pghub":"gap"}`, lineFirstLoad)
+		for _, payload := range []string{`e:{"pghub":"gapped"}`, `e:{"pghub":"gap`, `e:{"pghub":"gap"`, `e1:{"pghub":"gap"}`, `e:{"value":{"pghub":"gap"}}`} {
+			server.Notify("a", payload)
+			loaders["key value"].expect(t, "a "+payload)
+		}
+		synctest.Wait()
+		require.Empty(t, loaders["key value"].rest())
+	})
+}
+
+// panickyCodec decodes nothing.
+type panickyCodec struct{ KeyValueCodec }
+
+func (panickyCodec) Decode(*Event) error { panic(errRefusedByTest) }
+
 // Run waits where waiting may help: a LISTEN that is cancelled, or finds the server out of memory, is asked for again. A
 // name that will never do ends it.
 func TestRunAndARefusedListen(t *testing.T) {

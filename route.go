@@ -71,6 +71,9 @@ func (r *router) decodeLocked(topic string, codec Codec, burst []source.Message)
 		} else {
 			err = decodeSafely(codec, ev)
 		}
+		if err != nil && announcesGap(ev.Payload) { // no codec may keep a gap from a consumer
+			err = KeyValueCodec{}.Decode(ev)
+		}
 		if err != nil {
 			r.undecodable++
 			r.report.trouble("undecodable", &DecodeError{Topic: topic, Payload: ev.Payload, Err: err})

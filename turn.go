@@ -32,7 +32,7 @@ func (c *Consumer) turn() (again bool) {
 	return true
 }
 
-// handle calls the handler with an event, and does what follows from some advisories.
+// handle calls the handler with an event, and does what follows from some advisories, and from a gap that a publisher announces.
 func (c *Consumer) handle(ev *Event) {
 	returned := false
 	defer func() {
@@ -43,8 +43,11 @@ func (c *Consumer) handle(ev *Event) {
 		if !ev.isResyncMark() {
 			c.queue.done()
 		}
-		if ev.Advisory != nil {
+		switch {
+		case ev.Advisory != nil:
 			c.advised(ev.Advisory)
+		case c.resync != nil && announcesGap(ev.Payload):
+			c.owed = &owedResync{gap: announcedGap(ev.Payload)}
 		}
 	}()
 	if !ev.isResyncMark() {

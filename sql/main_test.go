@@ -112,6 +112,8 @@ type change struct {
 	Part, Parts   int
 	Width         int
 	IDs           []map[string]any `json:"ids"`
+	Pghub         string           // gap, where one is announced
+	Since, Until  time.Time        // of the gap
 }
 
 func parse(t testing.TB, payload string) (c change) {

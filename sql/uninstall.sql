@@ -18,11 +18,11 @@ BEGIN
   DROP VIEW IF EXISTS pghub.health, pghub.watches;
   FOR doomed IN
     SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'pghub' AND p.proname IN ('watch', 'plan', 'unwatch', 'mute', 'unmute', 'apply_mutes', 'is_muted', 'compile', 'sweep',
+    WHERE n.nspname = 'pghub' AND p.proname IN ('watch', 'plan', 'unwatch', 'mute', 'unmute', 'apply_mutes', 'end_mutes', 'unannounced', 'writers', 'announce_gap', 'table_name', 'is_muted', 'compile', 'sweep',
       'body', 'row_function', 'statement_function', 'change_function', 'function_name', 'is_plain', 'fitting', 'sending', 'setting', 'unsetting',
       'fixed_settings', 'template', 'check_columns', 'primary_key', 'notify', 'encode', 'version', 'migrating')
   LOOP
-    EXECUTE format('DROP FUNCTION %s', doomed);
+    EXECUTE format('DROP ROUTINE %s', doomed);
   END LOOP;
   DROP TABLE IF EXISTS pghub.mutes, pghub.migrations;
   DROP SCHEMA IF EXISTS pghub;

@@ -94,7 +94,7 @@ func TestWatchesOfVersion4(t *testing.T) {
 	require.Empty(t, b.changes(`INSERT INTO people VALUES (2, 'a')`))
 	require.Len(t, b.after(`INSERT INTO sales.orders VALUES (2)`), 1)
 	require.Equal(t, 2, one[int](b, `SELECT count(*) FROM pghub.watches WHERE muted`))
-	b.do(`SELECT pghub.unmute()`)
+	b.do(`CALL pghub.unmute()`)
 	b.heard()
 	require.Len(t, b.changes(`INSERT INTO people VALUES (3, 'a')`), 1)
 

@@ -31,6 +31,7 @@ BEGIN
       topic    text,
       relation text,  -- as SQL writes it, with its schema: survives a dump
       since    timestamptz NOT NULL DEFAULT now(),
+      ended    timestamptz,  -- by pghub.unmute, which has yet to announce the gap
       by       text        NOT NULL DEFAULT current_user
     );
     COMMENT ON TABLE pghub.mutes IS 'What pghub.mute silenced.';

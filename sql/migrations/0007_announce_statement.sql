@@ -199,7 +199,7 @@ END$t$),
 
     CREATE FUNCTION pghub.is_muted(definition jsonb) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-      SELECT EXISTS (SELECT FROM pghub.mutes m WHERE (m.topic IS NULL OR m.topic = definition ->> 'topic')
+      SELECT EXISTS (SELECT FROM pghub.mutes m WHERE m.ended IS NULL AND (m.topic IS NULL OR m.topic = definition ->> 'topic')
         AND (m.relation IS NULL OR m.relation = format('%I.%I', definition ->> 'schema', definition ->> 'table')))
     $$;
     COMMENT ON FUNCTION pghub.is_muted IS 'Is a watch of this definition silenced?';
