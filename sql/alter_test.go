@@ -110,10 +110,15 @@ func TestExcludedColumnsStayOutByNumber(t *testing.T) {
 // A column of an index's INCLUDE is no key, on the long way either.
 func TestRowIncludedColumnsAreNoKey(t *testing.T) {
 	b := setUp(t, "t")
-	b.do(`CREATE TABLE t (a int, b int, PRIMARY KEY (a) INCLUDE (b)); SELECT pghub.watch('t'); ALTER TABLE t RENAME a TO "A"`)
-	c := b.change(`INSERT INTO t VALUES (1, 2)`)
-	require.Equal(t, "1", c.key)
-	require.Equal(t, map[string]any{"A": json.Number("1")}, c.ID)
+	for _, level := range []string{"row", "statement"} {
+		b.do(`CREATE TABLE t (a int, b int, PRIMARY KEY (a) INCLUDE (b)); SELECT pghub.watch('t', level => '` + level + `'); ALTER TABLE t RENAME a TO "A"`)
+		c := b.change(`INSERT INTO t VALUES (1, 2)`)
+		require.Equal(t, "1", c.key)
+		if level == "row" {
+			require.Equal(t, map[string]any{"A": json.Number("1")}, c.ID)
+		}
+		b.do(`DROP TABLE t`)
+	}
 }
 
 // Virtual generated columns are never announced, and keep no other column from being so.

@@ -155,6 +155,8 @@ func TestHostileSearchPath(t *testing.T) {
 		CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''evil''; END';
 		CREATE FUNCTION evil.to_jsonb(anyelement) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RAISE ''evil''; END';
 		CREATE FUNCTION evil.current_setting(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''evil''; END';
+		CREATE FUNCTION evil.cardinality(anyarray) RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE ''evil''; END';
+		CREATE FUNCTION evil.pg_sleep(float8) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''evil''; END';
 		CREATE FUNCTION evil.pg_advisory_xact_lock(bigint) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''evil''; END';
 		CREATE OPERATOR evil.= (FUNCTION = evil.bad, LEFTARG = int, RIGHTARG = int);
 		CREATE OPERATOR evil.> (FUNCTION = evil.bad, LEFTARG = int, RIGHTARG = int);
@@ -170,6 +172,8 @@ func TestHostileSearchPath(t *testing.T) {
 	for _, level := range []string{"row", "statement", "change"} {
 		b.do(fmt.Sprintf("SELECT pghub.watch('people', level => '%s')", level))
 		b.do("INSERT INTO people VALUES (1), (2); UPDATE people SET id = -id; DELETE FROM people; TRUNCATE people")
+		b.do("SELECT pghub.mute('people')")
+		b.do("CALL pghub.unmute('people')")
 	}
 	b.do("SELECT pghub.unwatch('people')")
 	b.do("SET search_path = public")

@@ -155,6 +155,25 @@ func TestWatchByManyAtOnce(t *testing.T) {
 	require.Len(t, b.changes(`INSERT INTO people VALUES (1, 'a')`), 1)
 }
 
+// Who comes second sees what the first has done: a watch of one name is one, and not some triggers of each.
+func TestWatchWaitsBeforeItPlans(t *testing.T) {
+	b := setUp(t)
+	b.do(people)
+	first, second := pgtest.Conn(t, b.dsn), pgtest.Conn(t, b.dsn)
+	_, err := first.Exec(t.Context(), `BEGIN; SELECT pghub.watch('people')`)
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := second.Exec(t.Context(), `SET lock_timeout = '1min'; SELECT pghub.watch('people', topic => 'other', operations => '{insert}')`)
+		done <- err
+	}()
+	b.until(waiting, second.PgConn().PID())
+	_, err = first.Exec(t.Context(), `COMMIT`)
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	require.Equal(t, []string{"other: {insert}"}, one[[]string](b, `SELECT array_agg(topic || ': ' || operations::text) FROM pghub.watches`))
+}
+
 func TestApply(t *testing.T) {
 	b := setUp(t, "tall", "orders")
 	pool := pgtest.Pool(t, b.dsn)
