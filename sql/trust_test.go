@@ -1,6 +1,9 @@
 package sql
 
 import (
+	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -250,4 +253,42 @@ func TestNamesInAnotherEncoding(t *testing.T) {
 	require.NoError(t, Apply(t.Context(), b.conn, Watch{Table: `"Größe"`, Topic: "Größe", Include: []string{"été"}}))
 	b.do(`SET client_encoding = 'UTF8'`)
 	require.Equal(t, "Größe", one[string](b, `SELECT topic FROM pghub.watches`))
+}
+
+// In a database that is not UTF-8 either, each event has what was written.
+func TestDatabaseInAnotherEncoding(t *testing.T) {
+	server := pgtest.Shared(t)
+	name := "pghub_" + strings.ToLower(rand.Text()[:10])
+	_, err := pgtest.Conn(t, server.DSN()).Exec(t.Context(), `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	require.NoError(t, err)
+	t.Cleanup(func() { // when the connections to it are closed
+		conn, err := pgx.Connect(context.Background(), server.DSN())
+		require.NoError(t, err)
+		_, err = conn.Exec(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`)
+		require.NoError(t, errors.Join(err, conn.Close(context.Background())))
+	})
+	dsn := server.DSNFor(name)
+	b := &bench{t: t, dsn: dsn, conn: pgtest.Conn(t, dsn), ear: pgtest.Conn(t, dsn)}
+	require.NoError(t, Install(t.Context(), b.conn))
+	for _, statement := range []string{`SET client_encoding = 'UTF8'`, `LISTEN "Größe"`, `LISTEN mark`} { // the first decides how the second is read
+		_, err = b.ear.Exec(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	for _, encoding := range []string{"LATIN1", "UTF8"} {
+		b.do(`SET client_encoding = 'UTF8'`)
+		b.do(`DROP TABLE IF EXISTS "Größe"`)
+		b.do(`CREATE TABLE "Größe" (id int PRIMARY KEY, "été" text)`)
+		for _, level := range []Level{Row, Statement} {
+			b.do(`SET client_encoding = '` + encoding + `'`)
+			require.NoError(t, Apply(t.Context(), b.conn, Watch{Table: `"Größe"`, Level: level}))
+			b.do(`SET client_encoding = 'UTF8'`)
+			c := b.change(`INSERT INTO "Größe" VALUES (1, 'ÿé')`)
+			require.Equal(t, []string{"Größe", "1"}, []string{c.Table, c.key})
+			if level == Row {
+				require.Equal(t, "ÿé", c.Row["été"])
+			}
+			require.Len(t, b.changes(`DELETE FROM "Größe"`), 1)
+		}
+	}
+	require.ErrorContains(t, Apply(t.Context(), b.conn, Watch{Table: `"Größe"`, Topic: "€"}), "has no equivalent in encoding")
 }
