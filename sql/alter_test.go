@@ -62,6 +62,12 @@ func TestRowKeyMoved(t *testing.T) {
 	c = b.change(`UPDATE t SET c = 'z'`)
 	require.Equal(t, "1", c.key, "an index of another number")
 	require.NotNil(t, c.Row)
+
+	// Columns may change names with the key where that is the first.
+	b.do(`DROP TABLE t; CREATE TABLE t (a bigint PRIMARY KEY, b bigint); SELECT pghub.watch('t');
+		INSERT INTO t VALUES (1, 2); ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b`)
+	b.heard()
+	require.Equal(t, "1", b.change(`UPDATE t SET a = 3`).key)
 }
 
 // An update that changes the key names the old one among integers too.

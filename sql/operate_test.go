@@ -93,10 +93,11 @@ func TestStatementSettings(t *testing.T) {
 	b := setUp(t, "t")
 	b.do(`CREATE TABLE t (a timestamptz, b interval, c bytea, d float8, PRIMARY KEY (a, b, c, d)); SELECT pghub.watch('t', level => 'statement');
 		SET timezone = 'Asia/Kathmandu'; SET intervalstyle = 'sql_standard'; SET bytea_output = 'escape'; SET extra_float_digits = -2; SET search_path = public, pg_catalog`)
-	c := b.change(`INSERT INTO t VALUES ('2024-02-29 01:02:03+02', '1 day 02:00:00', '\x00ff', 0.1234567890123456789)`)
-	require.Contains(t, c.text, `"ids":[{"a":"2024-02-28T23:02:03+00:00","b":"1 day 02:00:00","c":"\\x00ff","d":0.12345678901234568}]`)
+	b.do(`BEGIN; INSERT INTO t VALUES ('2024-02-29 01:02:03+02', '1 day 02:00:00', '\x00ff', 0.1234567890123456789)`)
 	require.Equal(t, []string{"Asia/Kathmandu", "sql_standard", "escape", "-2", "public, pg_catalog"}, one[[]string](b, `SELECT ARRAY[current_setting('timezone'),
 		current_setting('intervalstyle'), current_setting('bytea_output'), current_setting('extra_float_digits'), current_setting('search_path')]`), "and stay as they are")
+	b.do(`COMMIT`)
+	require.Contains(t, b.heard()[0], `"ids":[{"a":"2024-02-28T23:02:03+00:00","b":"1 day 02:00:00","c":"\\x00ff","d":0.12345678901234568}]`)
 	b.do(`RESET ALL`)
 }
 
@@ -165,6 +166,20 @@ func TestApplyTriesAgain(t *testing.T) {
 	require.NoError(t, tx.Commit(t.Context()))
 	require.Equal(t, "0", one[string](b, `SHOW lock_timeout`))
 	require.Equal(t, []string{"other", "people"}, one[[]string](b, `SELECT array_agg(topic ORDER BY topic) FROM pghub.watches`))
+	_, err = holder.Exec(t.Context(), `COMMIT`)
+	require.NoError(t, err)
+}
+
+// Without a lock_timeout of the session's own, watch gives up a lock by itself, since whoever comes after it waits too.
+func TestWatchGivesUpALock(t *testing.T) {
+	b := setUp(t)
+	b.do(people)
+	holder := pgtest.Conn(t, b.dsn)
+	_, err := holder.Exec(t.Context(), `BEGIN; INSERT INTO people VALUES (1, 'a')`)
+	require.NoError(t, err)
+	b.do(`SET statement_timeout = '30s'`) // which is another error
+	b.fails("55P03", "lock timeout", `SELECT pghub.watch('people')`)
+	require.Equal(t, "0", one[string](b, `SHOW lock_timeout`))
 	_, err = holder.Exec(t.Context(), `COMMIT`)
 	require.NoError(t, err)
 }
