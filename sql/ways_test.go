@@ -24,6 +24,7 @@ func TestRowBothWaysAgree(t *testing.T) {
 		"no integer":      `id text PRIMARY KEY, v text`,
 		"none":            `id int, v text`,
 		"many":            many + `id int, v text, PRIMARY KEY (` + names[2:] + `)`,
+		"a time":          `id int PRIMARY KEY, v text, z timestamptz DEFAULT '2024-01-02 03:04:05+06'`,
 		"json and others": `id int PRIMARY KEY, v text, j json DEFAULT '{"a" : 1}', f float8 DEFAULT 0.1, b bytea DEFAULT '\x00', z timestamptz DEFAULT '2024-01-02 03:04:05+06'`,
 	} {
 		for _, options := range []string{``, `, old => true, changed => true`, `, include => '{v,id}', old => true, changed => true`} {
