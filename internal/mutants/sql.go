@@ -40,7 +40,7 @@ var sqlArea = area{
 		one("Uninstall leaves its search_path", "uninstall.sql", "  PERFORM pg_catalog.set_config('search_path', caller_path, true);\n", "", "TestInTheCallersTransaction"),
 		sampled(one("anybody's schema is trusted", checkSQL, "  IF stranger IS NOT NULL THEN", "  IF stranger = 'nobody' THEN", "TestInstallRefusesAStrangersSchema")),
 		one("only the schema's owner is looked at", checkSQL, "UNION SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'pghub'", "UNION SELECT nspowner FROM pg_namespace WHERE nspname = 'pghub'", "TestInstallRefusesAStrangersSchema"),
-		one("a record of versions that stays empty", checkSQL, "    INSERT INTO pghub.migrations (version)\n", "    INSERT INTO pghub.migrations (version) SELECT 1 WHERE false; PERFORM\n", "TestInstallAfterSchemaOnlyDump"),
+		one("a record of versions that stays empty", checkSQL, "  IF EXISTS (SELECT FROM pg_tables WHERE schemaname = 'pghub' AND tablename = 'migrations') THEN", "  IF false THEN", "TestInstallAfterSchemaOnlyDump"),
 		one("an isolation that does not see others", "apply.go", "\"SET TRANSACTION ISOLATION LEVEL READ COMMITTED\"", "\"SELECT 1\"", "TestApplyByManyAtOnce"),
 		one("names in the encoding of the pool", "apply.go", "if encoding == \"UTF8\" {", "if true {", "TestNamesInAnotherEncoding"),
 
