@@ -262,7 +262,7 @@ func TestResyncWhereAPublisherAnnouncesAGap(t *testing.T) {
 		// The shortest form has no times. What only looks like it is an event.
 		server.Notify("a", `e:{"pghub":"gap"}`)
 		loaders["key value"].expect(t, `a e:{"pghub":"gap"}`, lineFirstLoad)
-		for _, payload := range []string{`e:{"pghub":"gapped"}`, `e:{"pghub":"gap`, `e:{"pghub":"gap"`, `e1:{"pghub":"gap"}`, `e:{"value":{"pghub":"gap"}}`} {
+		for _, payload := range []string{`e:{"pghub":"gapped"}`, `e:{"pghub":"gap`, `e:{"pghub":"gap"`, `e:{"pghub":"gap"x}`, `e1:{"pghub":"gap"}`, `e:{"value":{"pghub":"gap"}}`} {
 			server.Notify("a", payload)
 			loaders["key value"].expect(t, "a "+payload)
 		}

@@ -41,7 +41,6 @@ var sqlArea = area{
 		sampled(one("anybody's schema is trusted", checkSQL, "  IF stranger IS NOT NULL THEN", "  IF stranger = 'nobody' THEN", "TestInstallRefusesAStrangersSchema")),
 		one("only the schema's owner is looked at", checkSQL, "UNION SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'pghub'", "UNION SELECT nspowner FROM pg_namespace WHERE nspname = 'pghub'", "TestInstallRefusesAStrangersSchema"),
 		one("a record of versions that stays empty", checkSQL, "  IF EXISTS (SELECT FROM pg_tables WHERE schemaname = 'pghub' AND tablename = 'migrations') THEN", "  IF false THEN", "TestInstallAfterSchemaOnlyDump"),
-		one("an isolation that does not see others", "apply.go", "\"SET TRANSACTION ISOLATION LEVEL READ COMMITTED\"", "\"SELECT 1\"", "TestApplyByManyAtOnce"),
 		one("names in the encoding of the pool", "apply.go", "if encoding == \"UTF8\" {", "if true {", "TestNamesInAnotherEncoding"),
 
 		// To watch.
