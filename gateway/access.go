@@ -57,13 +57,18 @@ func (g *Gateway) may(r *http.Request, action Action, patterns, topics []string)
 	return nil
 }
 
-// authorize asks Config.Authorize.
-func (g *Gateway) authorize(r *http.Request, a Access) error {
+// authorize asks Config.Authorize. Where that panics the answer is no.
+func (g *Gateway) authorize(r *http.Request, a Access) (err error) {
 	if g.cfg.Authorize == nil {
 		return nil
 	}
-	err := g.cfg.Authorize(r, a)
-	if err == nil {
+	defer func() {
+		if v := recover(); v != nil {
+			g.logPanic("Config.Authorize", v)
+			err = &internalProblem
+		}
+	}()
+	if err = g.cfg.Authorize(r, a); err == nil {
 		return nil
 	}
 	var shown *problem

@@ -3,6 +3,8 @@ package gateway
 import (
 	"slices"
 	"sync"
+
+	"github.com/pghub/pghub"
 )
 
 // admission counts clients and topics, and refuses what goes beyond the limits of the Config.
@@ -12,38 +14,100 @@ type admission struct {
 	mu        sync.Mutex
 	closed    bool
 	clients   map[*client]struct{}
-	byAddress map[string]int
-	topics    map[string]int // how many clients hold it
+	requests  int                 // whose body is under way
+	addresses map[string]*address // that have a client or a request
+	topics    map[string]int      // how many clients hold it
 	byKind    [2]int
 	empty     chan struct{} // closed when closed and no client is left
+}
+
+// address is what counts for one address. Owned by admission.mu.
+type address struct {
+	clients  int
+	requests int
+	topics   map[string]int // how many of its clients hold it
 }
 
 func newAdmission(cfg *Config) *admission {
 	return &admission{
 		cfg:       cfg,
 		clients:   make(map[*client]struct{}),
-		byAddress: make(map[string]int),
+		addresses: make(map[string]*address),
 		topics:    make(map[string]int),
 		empty:     make(chan struct{}),
 	}
 }
 
-// enter counts a client in.
+// enter counts a client in, which has no consumer yet.
 func (a *admission) enter(c *client) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	from := a.addressLocked(c.address)
+	defer a.forgetLocked(c.address) // if there is nothing of it
 	switch {
 	case a.closed:
 		return &shuttingDown
 	case len(a.clients) >= a.cfg.MaxClients:
 		return &tooManyClients
-	case a.byAddress[c.address] >= a.cfg.MaxClientsPerAddress:
+	case from.clients >= a.cfg.MaxClientsPerAddress:
 		return &tooManyFromAddress
 	}
 	a.clients[c] = struct{}{}
-	a.byAddress[c.address]++
+	from.clients++
 	a.byKind[c.transport]++
 	return nil
+}
+
+// begin gives a client its consumer, unless the gateway was closed meanwhile: close has not seen it then.
+func (a *admission) begin(c *client, consumer *pghub.Consumer) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return &shuttingDown
+	}
+	c.consumer = consumer
+	return nil
+}
+
+// enterRequest counts a request in whose body is under way. There may be as many as there may be clients.
+func (a *admission) enterRequest(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	from := a.addressLocked(name)
+	defer a.forgetLocked(name) // if there is nothing of it
+	switch {
+	case a.requests >= a.cfg.MaxClients:
+		return &tooManyClients
+	case from.requests >= a.cfg.MaxClientsPerAddress:
+		return &tooManyFromAddress
+	}
+	a.requests++
+	from.requests++
+	return nil
+}
+
+// leaveRequest counts a request out.
+func (a *admission) leaveRequest(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.requests--
+	a.addresses[name].requests--
+	a.forgetLocked(name)
+}
+
+func (a *admission) addressLocked(name string) *address {
+	from := a.addresses[name]
+	if from == nil {
+		from = &address{topics: make(map[string]int)}
+		a.addresses[name] = from
+	}
+	return from
+}
+
+func (a *admission) forgetLocked(name string) {
+	if from := a.addresses[name]; from.clients == 0 && from.requests == 0 {
+		delete(a.addresses, name)
+	}
 }
 
 // leave counts a client out, with all its topics. first: it had not left before.
@@ -55,10 +119,9 @@ func (a *admission) leave(c *client) (first bool) {
 	}
 	delete(a.clients, c)
 	a.byKind[c.transport]--
-	if a.byAddress[c.address]--; a.byAddress[c.address] == 0 {
-		delete(a.byAddress, c.address)
-	}
 	a.releaseLocked(c, c.topics)
+	a.addresses[c.address].clients--
+	a.forgetLocked(c.address)
 	if a.closed && len(a.clients) == 0 {
 		close(a.empty)
 	}
@@ -72,7 +135,8 @@ func (a *admission) hold(c *client, topics []string) (added []string, err error)
 	if _, in := a.clients[c]; !in {
 		return nil, &shuttingDown
 	}
-	fresh := 0
+	from := a.addresses[c.address]
+	fresh, freshThere := 0, 0
 	for _, t := range topics {
 		if slices.Contains(c.topics, t) || slices.Contains(added, t) {
 			continue
@@ -85,10 +149,16 @@ func (a *admission) hold(c *client, topics []string) (added []string, err error)
 				return nil, tooManyTopicsTotal.about(t)
 			}
 		}
+		if from.topics[t] == 0 {
+			if freshThere++; len(from.topics)+freshThere > a.cfg.MaxTopicsPerAddress {
+				return nil, tooManyTopicsFromAddress.about(t)
+			}
+		}
 		added = append(added, t)
 	}
 	for _, t := range added {
 		a.topics[t]++
+		from.topics[t]++
 	}
 	c.topics = append(c.topics, added...)
 	return added, nil
@@ -102,6 +172,7 @@ func (a *admission) release(c *client, topics []string) {
 }
 
 func (a *admission) releaseLocked(c *client, topics []string) {
+	from := a.addresses[c.address]
 	for _, t := range slices.Clone(topics) {
 		i := slices.Index(c.topics, t)
 		if i < 0 {
@@ -111,10 +182,13 @@ func (a *admission) releaseLocked(c *client, topics []string) {
 		if a.topics[t]--; a.topics[t] == 0 {
 			delete(a.topics, t)
 		}
+		if from.topics[t]--; from.topics[t] == 0 {
+			delete(from.topics, t)
+		}
 	}
 }
 
-// close admits no client any more, and returns those that are in.
+// close admits no client any more, and returns those that have begun. Those that have not will not.
 func (a *admission) close() []*client {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -124,7 +198,7 @@ func (a *admission) close() []*client {
 			close(a.empty)
 		}
 	}
-	return a.allLocked()
+	return slices.DeleteFunc(a.allLocked(), func(c *client) bool { return c.consumer == nil })
 }
 
 func (a *admission) all() []*client {

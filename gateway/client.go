@@ -22,7 +22,7 @@ type client struct {
 	transport transport
 	raw       bool // gets payloads alone, else events and advisories
 	address   string
-	consumer  *pghub.Consumer
+	consumer  *pghub.Consumer // set by admission.begin
 	out       outbox
 	ctx       context.Context // ends when the client leaves, and ends its connection
 	cancel    context.CancelFunc
@@ -30,8 +30,9 @@ type client struct {
 	topics []string // owned by admission.mu
 }
 
-// newClient admits a client. It has no topics yet, and its outbox no writer. Whoever gets it calls leave.
-func (g *Gateway) newClient(r *http.Request, via transport, raw bool) (*client, error) {
+// newClient admits a client, who holds topics but is not subscribed to them: see listen. Its outbox has no writer yet.
+// Whoever gets it calls leave. What refuses it refuses it before it has a consumer: that would outlive it by a moment.
+func (g *Gateway) newClient(r *http.Request, via transport, raw bool, topics ...string) (*client, error) {
 	if g.hub.State() == pghub.StateIdle {
 		return nil, &notListening // a hub that is not started takes subscriptions that are not in effect
 	}
@@ -46,14 +47,23 @@ func (g *Gateway) newClient(r *http.Request, via transport, raw bool) (*client, 
 	if raw {
 		codec = pghub.RawCodec{}
 	}
-	var err error
-	if c.consumer, err = g.hub.Consumer(r.Context(), c.handle, &pghub.ConsumerConfig{Codec: codec}); err != nil {
-		return nil, err
-	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if err := g.admission.enter(c); err != nil {
 		c.cancel()
-		_ = c.consumer.Close() // never fails
+		return nil, err
+	}
+	if _, err := g.admission.hold(c, topics); err != nil {
+		c.leave()
+		return nil, err
+	}
+	consumer, err := g.hub.Consumer(r.Context(), c.handle, &pghub.ConsumerConfig{Codec: codec})
+	if err != nil {
+		c.leave()
+		return nil, err
+	}
+	if err := g.admission.begin(c, consumer); err != nil {
+		_ = consumer.Close() // never fails
+		c.leave()
 		return nil, err
 	}
 	g.counters.accepted.Add(1)
@@ -93,13 +103,18 @@ func (c *client) subscribe(ctx context.Context, topics []string) error {
 	if err != nil {
 		return err
 	}
-	c.out.admit(added)
-	if err := c.consumer.Subscribe(ctx, added...); err != nil {
-		c.out.revoke(added)
-		c.gateway.admission.release(c, added)
-		return err
+	return c.listen(ctx, added)
+}
+
+// listen subscribes to topics that the client holds, and holds none of them if that fails.
+func (c *client) listen(ctx context.Context, topics []string) error {
+	c.out.admit(topics)
+	err := c.consumer.Subscribe(ctx, topics...)
+	if err != nil {
+		c.out.revoke(topics)
+		c.gateway.admission.release(c, topics)
 	}
-	return nil
+	return err
 }
 
 // unsubscribe removes topics. Nothing of theirs is sent afterwards.
@@ -120,7 +135,9 @@ func (c *client) drain() {
 // leave ends all of the client. Further calls do nothing.
 func (c *client) leave() {
 	c.cancel()
-	_ = c.consumer.Close() // never fails
+	if c.consumer != nil {
+		_ = c.consumer.Close() // never fails
+	}
 	if c.gateway.admission.leave(c) {
 		_, dropped := c.out.figures()
 		c.gateway.counters.dropped.Add(dropped)

@@ -55,10 +55,12 @@ type Config struct {
 	MaxClients           int // connected at once. 10,000
 	MaxClientsPerAddress int // of these with one IPv4 address or one IPv6 /64 network. 100
 	MaxTopics            int // of one client. 100
+	MaxTopicsPerAddress  int // different topics of all clients of one address. 1,000
 	MaxTopicsTotal       int // different topics of all clients. 10,000
 	MaxMessage           int // bytes of a message, or body, from a client. 16 KiB
 	MaxRate              int // messages a second from a client, and ten times as many at once. 20
-	MaxPending           int // bytes waiting for a client. 1 MiB
+	MaxPending           int // bytes waiting for a client; more while its connection takes them. 1 MiB
+	MaxPendingTotal      int // bytes beyond MaxPending that wait for all clients together. 256 MiB
 
 	WriteTimeout     time.Duration // of one write: the client has read nothing at all for so long. 15 s
 	SlowTimeout      time.Duration // how long a client may stay behind, losing events, before it is closed. 30 s
@@ -68,6 +70,7 @@ type Config struct {
 	Retry            time.Duration // after which EventSource comes back, give or take a quarter. 3 s
 	SubscribeTimeout time.Duration // how long GET /listen waits for LISTEN while the database is away. 10 s
 	PublishTimeout   time.Duration // how long POST /notify waits for the commit. 10 s
+	ReadTimeout      time.Duration // until the body of a request is there. 10 s
 }
 
 const unlimited = int(^uint(0) >> 1)
@@ -90,10 +93,12 @@ func (cfg Config) withDefaults() (Config, error) {
 		{&cfg.MaxClients, 10_000},
 		{&cfg.MaxClientsPerAddress, 100},
 		{&cfg.MaxTopics, 100},
+		{&cfg.MaxTopicsPerAddress, 1000},
 		{&cfg.MaxTopicsTotal, 10_000},
 		{&cfg.MaxMessage, 16 << 10},
 		{&cfg.MaxRate, 20},
 		{&cfg.MaxPending, 1 << 20},
+		{&cfg.MaxPendingTotal, 256 << 20},
 	} {
 		switch {
 		case *n.value == 0:
@@ -114,6 +119,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		{&cfg.Retry, 3 * time.Second},
 		{&cfg.SubscribeTimeout, 10 * time.Second},
 		{&cfg.PublishTimeout, 10 * time.Second},
+		{&cfg.ReadTimeout, 10 * time.Second},
 	} {
 		if *d.value < 0 {
 			return cfg, errors.New("gateway: a duration of the Config is negative")

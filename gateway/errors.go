@@ -40,28 +40,33 @@ func (p problem) about(topic string) *problem {
 
 // The problems, by name; README.md has the table.
 var (
-	badRequest          = problem{Status: http.StatusBadRequest, Name: "bad_request", Message: "the request is not understood"}
-	badTopic            = problem{Status: http.StatusBadRequest, Name: "bad_topic", Message: "a topic is 1 to 63 bytes of UTF-8 without NUL"}
-	badValue            = problem{Status: http.StatusBadRequest, Name: "bad_value", Message: "the value must be JSON (or, with format=payload, text without NUL) and keys integers"}
-	topicNotAllowed     = problem{Status: http.StatusForbidden, Name: "topic_not_allowed", Message: "this topic is not open to clients"}
-	originNotAllowed    = problem{Status: http.StatusForbidden, Name: "origin_not_allowed", Message: "pages of this origin may not connect"}
-	notAuthorized       = problem{Status: http.StatusForbidden, Name: "not_authorized", Message: "not authorised"}
-	tooManyClients      = problem{Status: http.StatusServiceUnavailable, Name: "too_many_clients", Message: "too many clients are connected"}
-	tooManyFromAddress  = problem{Status: http.StatusTooManyRequests, Name: "too_many_from_address", Message: "too many clients are connected from this address"}
-	tooManyTopics       = problem{Status: http.StatusBadRequest, Name: "too_many_topics", Message: "too many topics for one client"}
-	tooManyTopicsTotal  = problem{Status: http.StatusServiceUnavailable, Name: "too_many_topics_total", Message: "too many different topics are in use"}
-	tooManyOperations   = problem{Name: "too_many_operations", Message: "too many operations are waiting"}
-	tooLarge            = problem{Status: http.StatusRequestEntityTooLarge, Name: "too_large", Message: "a payload has at most 7999 bytes"}
-	upgradeRequired     = problem{Status: http.StatusUpgradeRequired, Name: "upgrade_required", Message: "this address is for WebSockets"}
-	listenRefused       = problem{Status: http.StatusBadGateway, Name: "listen_refused", Message: "the database refused the topic"}
-	notifyRefused       = problem{Status: http.StatusBadGateway, Name: "notify_refused", Message: "the database refused the event; nothing was sent"}
-	notConnected        = problem{Status: http.StatusServiceUnavailable, Name: "not_connected", Message: "the database cannot be reached; nothing was sent"}
-	notListening        = problem{Status: http.StatusServiceUnavailable, Name: "not_connected", Message: "the database cannot be reached"}
-	unknownOutcome      = problem{Status: http.StatusGatewayTimeout, Name: "unknown_outcome", Message: "the event may or may not have been sent"}
-	shuttingDown        = problem{Status: http.StatusServiceUnavailable, Name: "shutting_down", Message: "the gateway is being stopped"}
-	publishingNotSetUp  = problem{Status: http.StatusNotImplemented, Name: "publishing_not_set_up", Message: "this gateway has no connection to publish with"}
-	internalProblem     = problem{Status: http.StatusInternalServerError, Name: "internal", Message: "something went wrong, and is in the gateway's log"}
-	errStreamingMissing = errors.New("the http.ResponseWriter cannot stream")
+	badRequest               = problem{Status: http.StatusBadRequest, Name: "bad_request", Message: "the request is not understood"}
+	badTopic                 = problem{Status: http.StatusBadRequest, Name: "bad_topic", Message: "a topic is 1 to 63 bytes of UTF-8 without NUL"}
+	badValue                 = problem{Status: http.StatusBadRequest, Name: "bad_value", Message: "the value must be JSON (or, with format=payload, text without NUL) and keys integers"}
+	topicNotAllowed          = problem{Status: http.StatusForbidden, Name: "topic_not_allowed", Message: "this topic is not open to clients"}
+	originNotAllowed         = problem{Status: http.StatusForbidden, Name: "origin_not_allowed", Message: "pages of this origin may not connect"}
+	notAuthorized            = problem{Status: http.StatusForbidden, Name: "not_authorized", Message: "not authorised"}
+	tooManyClients           = problem{Status: http.StatusServiceUnavailable, Name: "too_many_clients", Message: "too many clients are connected"}
+	tooManyFromAddress       = problem{Status: http.StatusTooManyRequests, Name: "too_many_from_address", Message: "too many clients are connected from this address"}
+	tooManyTopics            = problem{Status: http.StatusBadRequest, Name: "too_many_topics", Message: "too many topics for one client"}
+	tooManyTopicsFromAddress = problem{Status: http.StatusTooManyRequests, Name: "too_many_topics_from_address", Message: "too many different topics are in use from this address"}
+	tooManyTopicsTotal       = problem{Status: http.StatusServiceUnavailable, Name: "too_many_topics_total", Message: "too many different topics are in use"}
+	tooManyOperations        = problem{Name: "too_many_operations", Message: "too many operations are waiting"}
+	tooSlow                  = problem{Status: http.StatusRequestTimeout, Name: "too_slow", Message: "the body did not come to its end in time"}
+	noBody                   = problem{Status: http.StatusBadRequest, Name: "bad_request", Message: "this request takes no body"}
+	getOnly                  = problem{Status: http.StatusMethodNotAllowed, Name: "bad_request", Message: "this address is for GET"}
+	hostNotAllowed           = problem{Status: http.StatusForbidden, Name: "host_not_allowed", Message: "this is not a name of this server"}
+	tooLarge                 = problem{Status: http.StatusRequestEntityTooLarge, Name: "too_large", Message: "a payload has at most 7999 bytes"}
+	upgradeRequired          = problem{Status: http.StatusUpgradeRequired, Name: "upgrade_required", Message: "this address is for WebSockets"}
+	listenRefused            = problem{Status: http.StatusBadGateway, Name: "listen_refused", Message: "the database refused the topic"}
+	notifyRefused            = problem{Status: http.StatusBadGateway, Name: "notify_refused", Message: "the database refused the event; nothing was sent"}
+	notConnected             = problem{Status: http.StatusServiceUnavailable, Name: "not_connected", Message: "the database cannot be reached; nothing was sent"}
+	notListening             = problem{Status: http.StatusServiceUnavailable, Name: "not_connected", Message: "the database cannot be reached"}
+	unknownOutcome           = problem{Status: http.StatusGatewayTimeout, Name: "unknown_outcome", Message: "the event may or may not have been sent"}
+	shuttingDown             = problem{Status: http.StatusServiceUnavailable, Name: "shutting_down", Message: "the gateway is being stopped"}
+	publishingNotSetUp       = problem{Status: http.StatusNotImplemented, Name: "publishing_not_set_up", Message: "this gateway has no connection to publish with"}
+	internalProblem          = problem{Status: http.StatusInternalServerError, Name: "internal", Message: "something went wrong, and is in the gateway's log"}
+	errStreamingMissing      = errors.New("the http.ResponseWriter cannot stream")
 )
 
 // problemOf translates an error of the hub, of Authorize or of this package. known: it needs no place in the log.
@@ -94,21 +99,39 @@ func problemOf(err error) (p *problem, known bool) {
 	return &internalProblem, false
 }
 
+// passing says whether another time may help.
+func (p *problem) passing() bool {
+	return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests
+}
+
 // refuse answers a request with what is wrong with it.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	g.answerProblem(w, g.noteRefusal(r, err))
+}
+
+// noteRefusal counts and logs what is wrong with a request.
+func (g *Gateway) noteRefusal(r *http.Request, err error) *problem {
 	p, known := problemOf(err)
 	if !known {
 		g.cfg.Logger.Warn("gateway: a request failed", "path", r.URL.Path, "error", err)
 	}
 	g.counters.refusedOne(p.Name)
 	g.cfg.Logger.Debug("gateway: refused", "path", r.URL.Path, "from", r.RemoteAddr, "error", p.Name, "topic", p.Topic)
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(g.cfg.Retry.Seconds()))))
+	return p
+}
+
+func (g *Gateway) answerProblem(w http.ResponseWriter, p *problem) {
+	if p.passing() {
+		g.retryAfter(w)
 	}
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	answerJSON(w, p.Status, p)
+}
+
+func (g *Gateway) retryAfter(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(max(1, int(g.cfg.Retry.Seconds()))))
 }
 
 func answerJSON(w http.ResponseWriter, status int, v any) {

@@ -35,7 +35,7 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{cfg.Codec}, counters: newCounters()}
 	g.admission = newAdmission(&g.cfg)
-	g.handler = g.guard(g.routes())
+	g.handler = g.panicsLogged(g.bounded(g.guard(g.routes())))
 	return g, nil
 }
 
@@ -45,6 +45,9 @@ func (g *Gateway) routes() http.Handler {
 	mux.HandleFunc("GET /subscribe/{topic}", g.serveListen)
 	mux.HandleFunc("GET /ws", g.serveWebSocket)
 	mux.HandleFunc("GET /events", g.serveEvents)
+	for _, path := range []string{"/listen/{topic}", "/subscribe/{topic}", "/ws", "/events"} {
+		mux.HandleFunc("HEAD "+path, g.refuseHead) // GET would take it, and have a client that nothing can be written to
+	}
 	if len(g.cfg.Publish) > 0 {
 		mux.HandleFunc("POST /notify/{topic}", g.serveNotify)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -55,12 +56,10 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 		f.dial("/listen/t")
 		ws := f.dial("/ws")
 		for _, path := range []string{"/ws", "/listen/u", "/events?topic=u"} {
-			status, name := f.refused("GET", path, "", handshake)
-			require.Equal(t, 503, status, path)
-			require.Equal(t, "too_many_clients", name, path)
+			f.requireRefused(path, 503, "too_many_clients")
 		}
 		st := f.gw.Stats()
-		eventually(t, "those that were refused have no consumer", func() bool { return f.hub.Stats().Consumers == 2 })
+		require.Equal(t, 2, f.hub.Stats().Consumers, "those that were refused had none")
 		require.Equal(t, 1, st.Topics)
 		require.EqualValues(t, 2, st.Accepted)
 		require.EqualValues(t, 3, st.Refused["too_many_clients"])
@@ -73,11 +72,9 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 		ws := f.dial("/ws")
 		s := f.stream("topic=t", nil)
 		for _, path := range []string{"/ws", "/listen/u", "/events?topic=u"} {
-			status, name := f.refused("GET", path, "", handshake)
-			require.Equal(t, 429, status, path)
-			require.Equal(t, "too_many_from_address", name, path)
+			f.requireRefused(path, 429, "too_many_from_address")
 		}
-		eventually(t, "those that were refused have no consumer", func() bool { return f.hub.Stats().Consumers == 2 })
+		require.Equal(t, 2, f.hub.Stats().Consumers, "those that were refused had none")
 		require.NoError(t, ws.CloseNow())
 		require.NoError(t, s.close())
 		f.requireNothingLeft()
@@ -110,15 +107,38 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 		require.Contains(t, s.next(), "retry")
 		f.dial("/listen/topic1") // another client's, not another topic
 		for _, path := range []string{"/listen/u", "/events?topic=topic0&topic=u"} {
-			status, name := f.refused("GET", path, "", handshake)
-			require.Equal(t, 503, status, path)
-			require.Equal(t, "too_many_topics_total", name, path)
+			f.requireRefused(path, 503, "too_many_topics_total")
 		}
 		require.Equal(t, 3, f.gw.Stats().Topics)
-		eventually(t, "those that were refused have no consumer", func() bool { return f.hub.Stats().Consumers == 2 })
+		require.Equal(t, 2, f.hub.Stats().Consumers, "those that were refused had none")
 		require.NoError(t, s.close())
 		eventually(t, "its topics are free", func() bool { return f.gw.Stats().Topics == 1 })
 		require.Contains(t, f.stream(queryOf(5, 2), nil).next(), "retry")
+	})
+	t.Run("MaxTopicsPerAddress", func(t *testing.T) {
+		f := newFixture(t, gateway.Config{
+			Topics: all, MaxTopicsPerAddress: 3, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		})
+		s := f.stream(queryOf(0, 2), nil)
+		require.Contains(t, s.next(), "retry")
+		ws := f.dial("/ws")
+		f.send(ws, `{"op":"subscribe","id":1,"topics":[`+topicsOf(0, 3)+`]}`) // two of them its address has
+		require.Contains(t, f.answer(ws), `"op":"subscribed","id":1`)
+		f.send(ws, `{"op":"subscribe","id":2,"topics":["one more"]}`)
+		require.Contains(t, f.answer(ws), `"error":"too_many_topics_from_address"`)
+		for _, path := range []string{"/listen/u", "/events?topic=topic0&topic=u"} {
+			f.requireRefused(path, 429, "too_many_topics_from_address")
+		}
+		other := http.Header{"X-Forwarded-For": {"192.0.2.1"}}
+		require.Contains(t, f.stream(queryOf(5, 3), other).next(), "retry", "of another address")
+		require.NoError(t, s.close())
+		eventually(t, "it has left", func() bool { return f.gw.Stats().Streams == 1 })
+		f.send(ws, `{"op":"subscribe","id":3,"topics":["one more"]}`)
+		require.Contains(t, f.answer(ws), `"error":"too_many_topics_from_address"`, "the other client still has them")
+		f.send(ws, `{"op":"unsubscribe","id":4,"topics":["topic0"]}`)
+		require.Contains(t, f.answer(ws), `"op":"unsubscribed"`)
+		f.send(ws, `{"op":"subscribe","id":5,"topics":["one more"]}`)
+		require.Contains(t, f.answer(ws), `"op":"subscribed","id":5`)
 	})
 	t.Run("MaxMessage", func(t *testing.T) {
 		f := newFixture(t, gateway.Config{Topics: all, Publish: all, MaxMessage: 100})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -22,11 +23,17 @@ func (g *Gateway) serveNotify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(g.cfg.MaxMessage)))
+	if err == nil {
+		err = g.bodyIsRead(w)
+	}
 	if err != nil {
 		var tooLong *http.MaxBytesError
-		if errors.As(err, &tooLong) {
+		switch {
+		case errors.As(err, &tooLong):
 			err = &tooLarge
-		} else {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = &tooSlow
+		default:
 			err = &badRequest
 		}
 		g.refuse(w, r, err)

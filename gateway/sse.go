@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -36,9 +37,9 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, err)
 		return
 	}
-	c, err := g.newClient(r, viaStream, false)
+	c, err := g.newClient(r, viaStream, false, topics...)
 	if err != nil {
-		g.refuse(w, r, err)
+		g.refuseStream(w, r, err)
 		return
 	}
 	defer c.leave()
@@ -55,7 +56,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 	select {
 	case err := <-subscribed:
 		if err != nil {
-			g.refuse(w, r, err)
+			g.refuseStream(w, r, err)
 			return
 		}
 	case <-patience.C:
@@ -75,7 +76,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 // subscribeAgain subscribes. A client that has been here before learns that it may have missed something, from where on
 // it misses nothing.
 func (s *stream) subscribeAgain(topics []string, before bool) error {
-	err := s.subscribe(s.ctx, topics)
+	err := s.listen(s.ctx, topics)
 	if err == nil && before {
 		s.put(item{kind: kindAdvisory, data: reconnectMessage})
 	}
@@ -89,18 +90,44 @@ func (s *stream) endUnless(subscribed <-chan error) {
 	}
 }
 
-// begin sends the header and how soon to come back: clients that were cut off together should not come back together.
-func (s *stream) begin() error {
-	h := s.w.Header()
+// refuseStream answers with what is wrong. To EventSource any other status than 200 is an end for good, so what another
+// time may help against is said in a stream that ends at once: it comes back.
+func (g *Gateway) refuseStream(w http.ResponseWriter, r *http.Request, err error) {
+	p := g.noteRefusal(r, err)
+	if !p.passing() {
+		g.answerProblem(w, p)
+		return
+	}
+	message, err := json.Marshal(p)
+	if err != nil {
+		return // never
+	}
+	g.retryAfter(w)
+	streamHeader(w)
+	_, _ = w.Write(append(append(append(g.retryField(), "event: refused\ndata: "...), message...), "\n\n"...)) // the client is gone, or has it
+}
+
+func streamHeader(w http.ResponseWriter) {
+	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+}
+
+// retryField says how soon to come back: clients that were cut off together should not come back together.
+func (g *Gateway) retryField() []byte {
+	retry := g.cfg.Retry
+	retry += rand.N(retry/2+1) - retry/4
+	return append(strconv.AppendInt([]byte("retry: "), retry.Milliseconds(), 10), "\n\n"...)
+}
+
+// begin sends the header.
+func (s *stream) begin() error {
+	streamHeader(s.w)
 	if err := s.writer.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	retry := s.gateway.cfg.Retry
-	retry += rand.N(retry/2+1) - retry/4
-	return s.send(append(strconv.AppendInt([]byte("retry: "), retry.Milliseconds(), 10), "\n\n"...))
+	return s.send(s.gateway.retryField())
 }
 
 // run sends events, and comments while there are none, until the client or the gateway ends it.

@@ -41,14 +41,14 @@ func (g *Gateway) serveListen(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, err)
 		return
 	}
-	c, err := g.newClient(r, viaWebSocket, raw)
+	c, err := g.newClient(r, viaWebSocket, raw, topics...)
 	if err != nil {
 		g.refuse(w, r, err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.SubscribeTimeout)
 	defer cancel()
-	if err := c.subscribe(ctx, topics); err != nil {
+	if err := c.listen(ctx, topics); err != nil {
 		c.leave()
 		if ctx.Err() != nil {
 			err = &notListening
