@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/pghub/pghub"
@@ -25,7 +26,7 @@ type client struct {
 	consumer  *pghub.Consumer // set by admission.begin
 	out       outbox
 	ctx       context.Context // ends when the client leaves, and ends its connection
-	cancel    context.CancelFunc
+	cancel    context.CancelCauseFunc
 
 	topics []string // owned by admission.mu
 }
@@ -41,15 +42,15 @@ func (g *Gateway) newClient(r *http.Request, via transport, raw bool, topics ...
 		transport: via,
 		raw:       raw,
 		address:   g.addressOf(r),
-		out:       outbox{limit: g.cfg.MaxPending, patience: g.cfg.SlowTimeout, gapless: raw},
+		out:       outbox{limit: g.cfg.MaxPending, patience: g.cfg.SlowTimeout, gapless: raw, common: g.ledger},
 	}
 	var codec pghub.Codec = g.encoder
 	if raw {
 		codec = pghub.RawCodec{}
 	}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	if err := g.admission.enter(c); err != nil {
-		c.cancel()
+		c.cancel(nil)
 		return nil, err
 	}
 	if _, err := g.admission.hold(c, topics); err != nil {
@@ -132,13 +133,20 @@ func (c *client) drain() {
 	_ = c.consumer.Drain(ended) // begins it; the outbox follows with the close advisory
 }
 
+// errCut is why a client's context ends whose connection takes nothing.
+var errCut = errors.New("cut off")
+
+// cut ends the client's connection, with what it has not got.
+func (c *client) cut() { c.cancel(errCut) }
+
 // leave ends all of the client. Further calls do nothing.
 func (c *client) leave() {
-	c.cancel()
+	c.cancel(nil)
 	if c.consumer != nil {
 		_ = c.consumer.Close() // never fails
 	}
 	if c.gateway.admission.leave(c) {
+		c.out.discard()
 		_, dropped := c.out.figures()
 		c.gateway.counters.dropped.Add(dropped)
 	}

@@ -60,10 +60,10 @@ type Config struct {
 	MaxMessage           int // bytes of a message, or body, from a client. 16 KiB
 	MaxRate              int // messages a second from a client, and ten times as many at once. 20
 	MaxPending           int // bytes waiting for a client; more while its connection takes them. 1 MiB
-	MaxPendingTotal      int // bytes beyond MaxPending that wait for all clients together. 256 MiB
+	MaxPendingTotal      int // bytes beyond MaxPending that wait for all clients together, at most an eighth for one. 256 MiB
 
 	WriteTimeout     time.Duration // of one write: the client has read nothing at all for so long. 15 s
-	SlowTimeout      time.Duration // how long a client may stay behind, losing events, before it is closed. 30 s
+	SlowTimeout      time.Duration // how long a client may lose events without catching up, or take none of more than MaxPending. 30 s
 	PingInterval     time.Duration // between pings of a WebSocket. 30 s
 	PingTimeout      time.Duration // until the answer. 15 s
 	Heartbeat        time.Duration // between comments of a Server-Sent Events stream. 15 s

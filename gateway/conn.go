@@ -25,6 +25,9 @@ const (
 	writeBuffer = 128 // frames go through it into the batch
 )
 
+// NetConn lets others look through.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // Read reads what the server had already read, then the connection.
 func (c *conn) Read(p []byte) (int, error) {
 	if len(c.early) > 0 {
@@ -65,11 +68,19 @@ func (c *conn) uncork() ([]byte, error) {
 	return buf, err
 }
 
-func (c *conn) writeLocked(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-		return 0, err
+// writeChunk is what a client has the timeout for: one that reads slowly makes progress.
+const writeChunk = 16 << 10
+
+func (c *conn) writeLocked(p []byte) (n int, err error) {
+	for {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return n, err
+		}
+		some, err := c.Conn.Write(p[n:min(len(p), n+writeChunk)])
+		if n += some; err != nil || n == len(p) {
+			return n, err
+		}
 	}
-	return c.Conn.Write(p)
 }
 
 // hijacker puts a conn in the place of the connection that is hijacked, with buffers that suit ten thousands of them.
@@ -99,6 +110,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = nc.Close()
 		return nil, nil, err
 	}
+	keepLittle(nc)
 	h.conn = &conn{Conn: nc, timeout: h.timeout, early: early}
 	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }

@@ -16,6 +16,7 @@ type Gateway struct {
 	cfg       Config
 	encoder   *encoder
 	admission *admission
+	ledger    *ledger
 	counters  *counters
 	handler   http.Handler
 }
@@ -34,7 +35,7 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{cfg.Codec}, counters: newCounters()}
-	g.admission = newAdmission(&g.cfg)
+	g.admission, g.ledger = newAdmission(&g.cfg), newLedger(g.cfg.MaxPendingTotal)
 	g.handler = g.panicsLogged(g.bounded(g.guard(g.routes())))
 	return g, nil
 }
@@ -79,7 +80,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	}
 	left := g.admission.all()
 	for _, c := range left {
-		c.cancel()
+		c.cut()
 	}
 	return fmt.Errorf("gateway: shutdown: %d clients were cut off: %w", len(left), ctx.Err())
 }

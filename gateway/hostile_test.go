@@ -155,7 +155,7 @@ func (f *fixture) publish(topic string, first, last int) {
 }
 
 func TestSlowReaderIsToldWhatItLost(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 1 << 20})
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 1 << 20, MaxPendingTotal: 1})
 	slow, quick := f.dialRaw("/listen/t?format=event", 64<<10), f.dial("/listen/t?format=event")
 	f.read(quick) // subscribe
 	const total, part = 2000, 50

@@ -213,7 +213,7 @@ func TestPublishIsNotListening(t *testing.T) {
 }
 
 func TestDropsAreStillCountedAfterTheClientHasLeft(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10})
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10, MaxPendingTotal: 1})
 	slow := f.dialRaw("/listen/t?format=event", 4096)
 	f.publish("t", 1, 2000)
 	eventually(t, "events are dropped", func() bool { return f.gw.Stats().Dropped > 0 && f.hub.Stats().Received == 2000 })

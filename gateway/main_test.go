@@ -58,7 +58,9 @@ func serve(t *testing.T, hub *pghub.Hub, gw *gateway.Gateway) *fixture {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/pg/", http.StripPrefix("/pg", gw))
-	f := &fixture{t: t, hub: hub, gw: gw, http: httptest.NewServer(mux)}
+	f := &fixture{t: t, hub: hub, gw: gw, http: httptest.NewUnstartedServer(mux)}
+	f.http.Config.ConnContext = gateway.ConnContext
+	f.http.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), waiting)
 		defer cancel()

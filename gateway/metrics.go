@@ -34,6 +34,7 @@ var (
 	descClients    = describe("clients", "Clients connected.", "transport")
 	descTopics     = describe("topics", "Different topics of these clients.")
 	descPending    = describe("pending_messages", "Messages waiting for clients.")
+	descExcess     = describe("excess_bytes", "Bytes that wait beyond MaxPending, of all clients together.")
 	descAccepted   = describe("clients_accepted_total", "Clients that were admitted.")
 	descReceived   = describe("received_total", "Notifications that the hub received from the database.")
 	descReconnects = describe("reconnects_total", "Connections that the hub made again.")
@@ -47,7 +48,7 @@ var (
 // Describe is part of prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descListening, descClients, descTopics, descPending, descAccepted, descReceived, descReconnects, descSent,
+		descListening, descClients, descTopics, descPending, descExcess, descAccepted, descReceived, descReconnects, descSent,
 		descDropped, descPublished, descClosed, descRefused,
 	} {
 		ch <- d
@@ -72,6 +73,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descClients, st.Streams, "sse")
 	gauge(descTopics, st.Topics)
 	gauge(descPending, st.Pending)
+	gauge(descExcess, st.Excess)
 	counter(descAccepted, st.Accepted)
 	counter(descReceived, st.Received)
 	counter(descReconnects, st.Reconnects)

@@ -6,21 +6,25 @@ import (
 	"time"
 )
 
-// outbox is what waits for one client. Whoever fills it never waits: where it is full the oldest events give way to a
-// lag that stands in their place. Advisories and replies are not dropped; a client that lets those pile up is ended.
+// outbox is what waits for one client. Whoever fills it never waits. Up to its limit it is the client's own. Beyond that it
+// borrows from what there is for all together, so that a burst larger than the limit passes whole. Where it cannot borrow the
+// oldest events give way to a lag that stands in their place. Advisories and replies are not dropped; a client that lets
+// those pile up is ended, and so is one that takes nothing for too long, or loses events for too long without catching up.
 type outbox struct {
 	limit    int           // bytes
-	patience time.Duration // how long events may be dropped before the client is ended
+	patience time.Duration // for how long more than the limit may wait without becoming less
 	gapless  bool          // the client cannot be told of a lag: end it instead
+	common   *ledger
 
 	mu      sync.Mutex
 	topics  []string // whose events are taken: none comes behind its unsubscription, on whatever way it is
 	items   []item
 	bytes   int
-	wake    func() // tells the writer, under mu, that there is something; nil until there is one
-	writing bool   // the writer knows
-	lagging time.Time
-	end     *ending // nothing is accepted any more; it follows what waits
+	wake    func()    // tells the writer, under mu, that there is something; nil until there is one
+	writing bool      // the writer knows
+	behind  time.Time // since when there is more than the limit and nothing is taken, or since when events are lost; zero: neither
+	lossy   bool      // events were dropped, and it has not caught up since
+	end     *ending   // nothing is accepted any more; it follows what waits
 	dropped uint64
 }
 
@@ -30,6 +34,8 @@ type item struct {
 	topic string // of an event
 	data  []byte
 	lag   uint64 // how many events it stands for
+
+	borrowed bool // it is in the ledger
 }
 
 type kind byte
@@ -75,35 +81,52 @@ func (o *outbox) put(it item) (ended bool) {
 	}
 	o.items = append(o.items, it)
 	o.bytes += it.cost()
-	if o.bytes > o.limit {
-		ended = o.overflowLocked()
+	if !o.makeRoomLocked() || o.isSlowLocked() {
+		o.endSlowLocked()
+		ended = true
 	}
 	o.wakeLocked()
 	return ended
 }
 
-// overflowLocked makes room, or ends the client.
-func (o *outbox) overflowLocked() (ended bool) {
-	if o.gapless {
-		o.dropped += uint64(len(o.items)) // all of them events
-		o.items, o.bytes, o.end = nil, 0, endSlow
-		return true
-	}
-	now := time.Now()
-	if o.lagging.IsZero() {
-		o.lagging = now
-	}
-	slow := now.Sub(o.lagging) > o.patience
-	for o.bytes > o.limit || slow {
-		if !o.dropOldestLocked() {
-			slow = slow || o.bytes > o.limit
-			break
+// makeRoomLocked finds room for the last item: the client's own, what it can borrow, or that of the oldest events.
+func (o *outbox) makeRoomLocked() bool {
+	for o.bytes > o.limit {
+		last := &o.items[len(o.items)-1]
+		if last.kind != kindLag && o.bytes <= o.limit+o.common.each() && o.common.borrow(*last) { // a lag: it has itself been dropped
+			last.borrowed = true
+			return true
+		}
+		if o.gapless || !o.dropOldestLocked() {
+			return false
 		}
 	}
-	if slow {
-		o.end = endSlow
+	return true
+}
+
+// isSlowLocked says whether the client has been behind for too long.
+func (o *outbox) isSlowLocked() bool {
+	if o.bytes <= o.limit && !o.lossy {
+		return false
 	}
-	return slow
+	now := time.Now()
+	if o.behind.IsZero() {
+		o.behind = now
+	}
+	return now.Sub(o.behind) > o.patience
+}
+
+// endSlowLocked ends the client, which learns how many events it does not get, if it can be told.
+func (o *outbox) endSlowLocked() {
+	o.end = endSlow
+	if !o.gapless {
+		for o.dropOldestLocked() {
+		}
+		return
+	}
+	o.dropped += uint64(len(o.items)) // all of them events
+	o.common.giveBack(o.items...)
+	o.items, o.bytes = nil, 0
 }
 
 // dropOldestLocked turns the oldest event into a lag, or adds it to the lag that it follows.
@@ -113,7 +136,9 @@ func (o *outbox) dropOldestLocked() bool {
 		return false
 	}
 	o.dropped++
+	o.lossy = true
 	o.bytes -= o.items[i].cost()
+	o.common.giveBack(o.items[i])
 	if i > 0 && o.items[i-1].kind == kindLag {
 		o.items[i] = item{kind: kindLag, lag: o.items[i-1].lag + 1}
 		copy(o.items[1:i], o.items[:i-1])
@@ -142,6 +167,7 @@ func (o *outbox) revoke(topics []string) {
 		void := it.kind == kindEvent && slices.Contains(topics, it.topic)
 		if void {
 			o.bytes -= it.cost()
+			o.common.giveBack(it)
 		}
 		return void
 	})
@@ -199,11 +225,35 @@ func (o *outbox) take(buf []item) ([]item, *ending) {
 		o.items = nil // an idle client keeps nothing
 	}
 	if len(buf) > 0 {
+		o.progressLocked()
+		o.common.giveBack(buf...)
 		return buf, nil
 	}
 	o.writing = false
-	o.lagging = time.Time{}
+	o.behind, o.lossy = time.Time{}, false
 	return nil, o.end
+}
+
+// progressLocked is called when the client has taken something.
+func (o *outbox) progressLocked() {
+	switch {
+	case o.behind.IsZero() || o.lossy:
+	case o.bytes <= o.limit:
+		o.behind = time.Time{}
+	default:
+		o.behind = time.Now()
+	}
+}
+
+// discard ends the outbox, with all that waits.
+func (o *outbox) discard() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end == nil {
+		o.end = endStop
+	}
+	o.common.giveBack(o.items...)
+	o.items, o.bytes = nil, 0
 }
 
 // pending says whether the writer has something to do.

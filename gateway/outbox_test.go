@@ -9,7 +9,7 @@ import (
 )
 
 func newOutbox(limit int) *outbox {
-	o := &outbox{limit: limit, patience: time.Hour}
+	o := &outbox{limit: limit, patience: time.Hour, common: newLedger(0)}
 	o.admit([]string{"t", "u"})
 	return o
 }
@@ -171,4 +171,126 @@ func TestGaplessOutboxEndsAtOnce(t *testing.T) {
 	require.Empty(t, items, "nothing with a gap in it is sent")
 	require.Equal(t, endSlow, end)
 	require.EqualValues(t, 4, o.dropped)
+}
+
+// A burst passes whole while the client takes it, however long that takes; one that takes nothing is slow.
+func TestBurstIsNotSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox(10 * itemCost)
+		o.common, o.patience = newLedger(1<<20), 30*time.Second
+		burst := func(n int) (ended bool) {
+			for range n {
+				ended = o.put(item{kind: kindEvent, topic: "t"}) || ended
+			}
+			return ended
+		}
+		require.False(t, burst(1000))
+		for range 10 { // 64 each time
+			time.Sleep(29 * time.Second)
+			items, _ := o.take(nil)
+			require.Len(t, items, takeItems)
+			require.False(t, burst(1))
+		}
+		require.Zero(t, o.dropped)
+
+		time.Sleep(time.Second) // since it has taken something
+		require.False(t, burst(1), "not longer than its patience")
+		time.Sleep(29 * time.Second)
+		require.False(t, burst(1), "not longer than its patience")
+		time.Sleep(time.Nanosecond)
+		require.True(t, burst(1))
+		require.Equal(t, []string{lagOf(o.dropped)}, o.texts(), "all that waited is counted")
+		require.Zero(t, o.common.total(), "and given back")
+
+		// Another one that was behind, and is within its own share again, is patient anew.
+		o = newOutbox(100 * itemCost)
+		o.common, o.patience = newLedger(1<<20), 30*time.Second
+		require.False(t, burst(110))
+		_, _ = o.take(nil) // 46 are left
+		time.Sleep(time.Hour)
+		require.False(t, burst(100))
+		require.Zero(t, o.dropped)
+	})
+}
+
+// What is lost is less, but not by catching up.
+func TestDroppingIsNotCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox(100 * itemCost)
+		o.patience = 30 * time.Second
+		ended := false
+		for range 300 { // a hundred a second, and it takes 64 of them
+			for range 100 {
+				ended = o.put(item{kind: kindEvent, topic: "t"}) || ended
+			}
+			if ended {
+				break
+			}
+			_, _ = o.take(nil)
+			time.Sleep(time.Second)
+		}
+		require.True(t, ended)
+	})
+}
+
+func TestLedgerCountsSharedMessagesOnce(t *testing.T) {
+	l := newLedger(1000 + 3*itemCost)
+	shared, own := item{data: make([]byte, 1000), borrowed: true}, item{data: make([]byte, 1), borrowed: true}
+	require.True(t, l.borrow(shared))
+	require.True(t, l.borrow(shared))
+	require.Equal(t, 1000+2*itemCost, l.total())
+	require.False(t, l.borrow(own), "one byte too many")
+	require.True(t, l.borrow(item{}), "the limit itself is not")
+	l.giveBack(item{borrowed: true}, item{data: own.data}) // of which one never was borrowed
+	require.Equal(t, 1000+2*itemCost, l.total())
+	l.giveBack(shared)
+	require.Equal(t, 1000+itemCost, l.total(), "it is still there")
+	l.giveBack(shared)
+	require.Zero(t, l.total())
+	require.Empty(t, l.shared)
+}
+
+// One client cannot borrow all there is.
+func TestOneClientBorrowsAnEighth(t *testing.T) {
+	o := newOutbox(3 * itemCost)
+	o.common = newLedger(80 * itemCost)
+	for range 13 {
+		o.put(item{kind: kindEvent, topic: "t"})
+	}
+	require.Zero(t, o.dropped)
+	o.put(item{kind: kindEvent, topic: "t"})
+	require.NotZero(t, o.dropped)
+	require.LessOrEqual(t, o.bytes, 13*itemCost)
+}
+
+// However an item leaves the outbox, what was borrowed for it is given back.
+func TestWhatIsBorrowedIsGivenBack(t *testing.T) {
+	for name, leave := range map[string]func(*outbox){
+		"sent":           func(o *outbox) { o.texts() },
+		"unsubscribed":   func(o *outbox) { o.revoke([]string{"t"}) },
+		"left":           func(o *outbox) { o.discard() },
+		"found slow":     func(o *outbox) { o.endSlowLocked() },
+		"cannot be told": func(o *outbox) { o.gapless = true; o.endSlowLocked() },
+		"dropped": func(o *outbox) {
+			for o.dropOldestLocked() {
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOutbox(3 * itemCost)
+			o.common = newLedger(1000 * itemCost)
+			for range 20 {
+				require.False(t, o.put(item{kind: kindEvent, topic: "t", data: make([]byte, 10)}))
+			}
+			require.Zero(t, o.dropped)
+			require.NotZero(t, o.common.total())
+			leave(o)
+			require.Zero(t, o.common.total())
+			require.Empty(t, o.common.shared)
+		})
+	}
+	o := newOutbox(1000)
+	o.discard()
+	require.False(t, o.put(item{kind: kindEvent, topic: "t"}), "nothing is kept for who has left")
+	require.Empty(t, o.items)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ type stream struct {
 	*client
 	w      http.ResponseWriter
 	writer *http.ResponseController
+	failed bool // a write has
 	lastID uint64
 }
 
@@ -47,6 +49,11 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 	// Shutdown may end a stream in the middle of a write. Not leave, though: what follows is the end of the answer.
 	stop := context.AfterFunc(c.ctx, func() { _ = s.writer.SetWriteDeadline(time.Now()) })
 	defer stop()
+	if conn, known := r.Context().Value(connKey{}).(net.Conn); known && r.ProtoMajor == 1 { // else it is for other requests too
+		keepLittle(conn)
+		forgetAtClose(conn, true) // the server closes it as soon as a write fails
+		defer func() { forgetAtClose(conn, s.failed) }()
+	}
 	s.lastID, _ = strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 if there is none of ours
 
 	subscribed := make(chan error, 1)
@@ -65,6 +72,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.begin(); err != nil {
+		s.failed = true
 		if errors.Is(err, http.ErrNotSupported) {
 			g.cfg.Logger.Error("gateway: no event streams", "error", errStreamingMissing)
 		}
@@ -150,6 +158,7 @@ func (s *stream) run(ctx context.Context) {
 			return
 		}
 		if err != nil || ended {
+			s.failed = err != nil
 			s.gateway.cfg.Logger.Debug("gateway: an event stream has ended", "from", s.address, "reason", err)
 			return
 		}
@@ -190,11 +199,19 @@ func (s *stream) appendItem(b []byte, it item) []byte {
 
 // send writes to the client, or fails when that makes no progress.
 func (s *stream) send(b []byte) error {
-	if err := s.writer.SetWriteDeadline(time.Now().Add(s.gateway.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
+	for chunk := range slices.Chunk(b, writeChunk) {
+		if err := s.writer.SetWriteDeadline(time.Now().Add(s.gateway.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		if err := s.ctx.Err(); err != nil { // or its end comes after the deadline, and shortens it
+			return err
+		}
+		if _, err := s.w.Write(chunk); err != nil {
+			return err
+		}
+		if err := s.writer.Flush(); err != nil {
+			return err
+		}
 	}
-	if _, err := s.w.Write(b); err != nil {
-		return err
-	}
-	return s.writer.Flush()
+	return nil
 }

@@ -42,6 +42,7 @@ type Stats struct {
 	Reconnects uint64            `json:"reconnects"` // of the hub
 	Sent       uint64            `json:"sent"`       // messages to clients
 	Pending    int               `json:"pending"`    // messages waiting for clients
+	Excess     int               `json:"excess"`     // bytes that wait beyond Config.MaxPending, of all clients together
 	Dropped    uint64            `json:"dropped"`    // events, announced by lag advisories or followed by CodeSlow
 	Published  uint64            `json:"published"`  // events by POST /notify
 	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping)
@@ -59,6 +60,7 @@ func (g *Gateway) Stats() Stats {
 		Reconnects: hub.Reconnects,
 		Sent:       g.counters.sent.Load(),
 		Dropped:    g.counters.dropped.Load(),
+		Excess:     g.ledger.total(),
 		Published:  g.counters.published.Load(),
 		Closed: map[string]uint64{
 			"slow": g.counters.slow.Load(), "flood": g.counters.flood.Load(), "silent": g.counters.silent.Load(),

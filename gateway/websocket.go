@@ -101,7 +101,12 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operat
 		}
 	}
 	conn := h.conn // not h, which keeps what the request was made of
-	context.AfterFunc(c.ctx, func() { _ = conn.Close() })
+	context.AfterFunc(c.ctx, func() {
+		if context.Cause(c.ctx) == errCut {
+			forgetAtClose(conn.Conn, true)
+		}
+		_ = conn.Close()
+	})
 	// Set before it can run out.
 	s.ping = time.AfterFunc(time.Hour, s.keepAlive)
 	s.ping.Reset(g.cfg.PingInterval)
@@ -159,7 +164,7 @@ func (s *socket) write() {
 		err := s.send(items, b)
 		clear(items)
 		if err != nil {
-			s.cancel()
+			s.cut()
 			return
 		}
 	}
@@ -200,7 +205,7 @@ func (s *socket) keepAlive() {
 			if errors.Is(err, context.DeadlineExceeded) {
 				s.gateway.counters.silent.Add(1)
 			}
-			s.cancel()
+			s.cut()
 			return
 		}
 	}
