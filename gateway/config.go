@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -34,6 +33,12 @@ type Config struct {
 	// whose Origin is the request's own host is same-origin: both are allowed. None: no foreign origin.
 	Origins []string
 
+	// Hosts are the names by which the gateway may be asked for, without a port: patterns as app.example.com or *.example.com;
+	// "*" is any. Without them a page can reach a gateway that only its visitor's machine or network can reach, under a name
+	// of its own. None: any name, but of a request that came to a loopback address only localhost and loopback addresses.
+	// /healthz and /readyz answer under any name.
+	Hosts []string
+
 	// AllowCredentials lets pages of Origins send cookies with fetch and EventSource. (With WebSockets browsers always
 	// do.)
 	AllowCredentials bool
@@ -58,7 +63,7 @@ type Config struct {
 	MaxTopicsPerAddress  int // different topics of all clients of one address. 1,000
 	MaxTopicsTotal       int // different topics of all clients. 10,000
 	MaxMessage           int // bytes of a message, or body, from a client. 16 KiB
-	MaxRate              int // messages a second from a client, and ten times as many at once. 20
+	MaxRate              int // frames a second from a client, of every kind, and ten times as many at once. 20
 	MaxPending           int // bytes waiting for a client; more while its connection takes them. 1 MiB
 	MaxPendingTotal      int // bytes beyond MaxPending that wait for all clients together, at most an eighth for one. 256 MiB
 
@@ -81,10 +86,11 @@ func (cfg Config) withDefaults() (Config, error) {
 			return cfg, fmt.Errorf("gateway: %q is not a pattern of topics: %w", p, path.ErrBadPattern)
 		}
 	}
-	for _, p := range cfg.Origins {
-		if _, err := path.Match(p, ""); err != nil || p == "" {
-			return cfg, fmt.Errorf("gateway: %q is not a pattern of origins: %w", p, path.ErrBadPattern)
-		}
+	if err := checkOrigins(cfg.Origins, cfg.AllowCredentials); err != nil {
+		return cfg, err
+	}
+	if err := checkHosts(cfg.Hosts); err != nil {
+		return cfg, err
 	}
 	for _, n := range []struct {
 		value *int
@@ -108,21 +114,22 @@ func (cfg Config) withDefaults() (Config, error) {
 		}
 	}
 	for _, d := range []struct {
+		name  string
 		value *time.Duration
 		zero  time.Duration
 	}{
-		{&cfg.WriteTimeout, 15 * time.Second},
-		{&cfg.SlowTimeout, 30 * time.Second},
-		{&cfg.PingInterval, 30 * time.Second},
-		{&cfg.PingTimeout, 15 * time.Second},
-		{&cfg.Heartbeat, 15 * time.Second},
-		{&cfg.Retry, 3 * time.Second},
-		{&cfg.SubscribeTimeout, 10 * time.Second},
-		{&cfg.PublishTimeout, 10 * time.Second},
-		{&cfg.ReadTimeout, 10 * time.Second},
+		{"WriteTimeout", &cfg.WriteTimeout, 15 * time.Second},
+		{"SlowTimeout", &cfg.SlowTimeout, 30 * time.Second},
+		{"PingInterval", &cfg.PingInterval, 30 * time.Second},
+		{"PingTimeout", &cfg.PingTimeout, 15 * time.Second},
+		{"Heartbeat", &cfg.Heartbeat, 15 * time.Second},
+		{"Retry", &cfg.Retry, 3 * time.Second},
+		{"SubscribeTimeout", &cfg.SubscribeTimeout, 10 * time.Second},
+		{"PublishTimeout", &cfg.PublishTimeout, 10 * time.Second},
+		{"ReadTimeout", &cfg.ReadTimeout, 10 * time.Second},
 	} {
 		if *d.value < 0 {
-			return cfg, errors.New("gateway: a duration of the Config is negative")
+			return cfg, fmt.Errorf("gateway: Config.%s is %v: a duration is not negative", d.name, *d.value)
 		}
 		if *d.value == 0 {
 			*d.value = d.zero

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // conn is a hijacked connection. It does two things for coder/websocket, which flushes after every message: the messages
@@ -13,7 +15,12 @@ import (
 type conn struct {
 	net.Conn
 	timeout time.Duration
-	early   []byte // what the client sent right behind its request
+
+	// Of the reader.
+	early  []byte // what the client sent right behind its request, or what is held back
+	frames frames
+	flood  bool // errFlood has been returned
+	after  int  // bytes that were read since
 
 	mu     sync.Mutex
 	corked bool
@@ -28,8 +35,32 @@ const (
 // NetConn lets others look through.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// Read reads what the server had already read, then the connection.
+// afterFlood is how many bytes are still read of a client that sent too many frames, for its answer to the closing frame.
+const afterFlood = 64 << 10
+
+// Read reads whole frames up to the one that is too many, then fails once with errFlood. What follows is for the closing
+// handshake alone.
 func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.readAny(p)
+	if c.flood {
+		if c.after += n; c.after > afterFlood {
+			return 0, errFlood
+		}
+		return n, err
+	}
+	if allowed := c.frames.scan(p[:n]); allowed < n {
+		c.early = append(append(make([]byte, 0, n-allowed+len(c.early)), p[allowed:n]...), c.early...)
+		if allowed > 0 {
+			return allowed, nil // the frame that is held back comes again, and is judged again
+		}
+		c.flood = true
+		return 0, errFlood
+	}
+	return n, err
+}
+
+// readAny reads what the server had already read, then the connection.
+func (c *conn) readAny(p []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(p, c.early)
 		if c.early = c.early[n:]; len(c.early) == 0 {
@@ -87,6 +118,7 @@ func (c *conn) writeLocked(p []byte) (n int, err error) {
 type hijacker struct {
 	http.ResponseWriter
 	timeout time.Duration
+	rate    *rate.Limiter
 	conn    *conn
 }
 
@@ -111,6 +143,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	keepLittle(nc)
-	h.conn = &conn{Conn: nc, timeout: h.timeout, early: early}
+	h.conn = &conn{Conn: nc, timeout: h.timeout, early: early, frames: frames{rate: h.rate}}
 	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }

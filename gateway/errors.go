@@ -15,10 +15,12 @@ import (
 // Codes that a WebSocket is closed with.
 const (
 	CodeGoingAway = 1001 // the gateway or the hub is being stopped: come back in a moment
+	CodeProtocol  = 1002 // the client breaks the protocol of WebSockets
+	CodeNotText   = 1007 // a text message that is not UTF-8
 	CodeTooBig    = 1009 // a message longer than Config.MaxMessage
 	CodeInternal  = 1011 // trouble that is not the client's, and is in the log
 	CodeSlow      = 4008 // the client does not read as fast as events come
-	CodeFlood     = 4029 // the client sends more than Config.MaxRate messages a second
+	CodeFlood     = 4029 // the client sends more than Config.MaxRate frames a second
 )
 
 // problem is an answer that refuses something: by name, for programs, and in words, for people. No detail of the

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -98,6 +99,9 @@ func (s *rawSocket) readText(buf []byte) ([]byte, error) {
 // code reads on until the connection ends, and returns the code of the closing frame, 0 if there was none. texts is
 // called with every message.
 func (s *rawSocket) code(texts func([]byte)) int {
+	if err := s.conn.SetReadDeadline(time.Now().Add(waiting)); err != nil {
+		return 0
+	}
 	buf := make([]byte, 64<<10)
 	for {
 		op, data, err := s.readFrame(buf)

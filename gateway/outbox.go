@@ -67,9 +67,11 @@ type ending struct {
 }
 
 var (
-	endSlow  = &ending{CodeSlow, "too slow: events come faster than they are read"}
-	endFlood = &ending{CodeFlood, "too many messages"}
-	endStop  = &ending{CodeGoingAway, "shutting down"}
+	endProtocol = &ending{CodeProtocol, "a frame that is not masked"}
+	endNotText  = &ending{CodeNotText, "a text that is not UTF-8"}
+	endSlow     = &ending{CodeSlow, "too slow: events come faster than they are read"}
+	endFlood    = &ending{CodeFlood, "too many messages"}
+	endStop     = &ending{CodeGoingAway, "shutting down"}
 )
 
 // put appends an item. ended: that was too much, and the client is ended.

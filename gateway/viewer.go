@@ -3,7 +3,6 @@ package gateway
 import (
 	"embed"
 	"html/template"
-	"io/fs"
 	"net/http"
 )
 
@@ -14,11 +13,11 @@ var viewerPage = template.Must(template.ParseFS(viewerFiles, "viewer/index.html"
 
 // viewerRoutes serves the page at / and what it is made of. All its addresses are relative: it works under any prefix.
 func (g *Gateway) viewerRoutes(mux *http.ServeMux) {
-	files, err := fs.Sub(viewerFiles, "viewer")
-	if err != nil {
-		panic(err) // never: the name is valid
+	for _, file := range []string{"viewer/style.css", "viewer/viewer.js"} { // not the template
+		mux.Handle("GET /"+file, viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.ServeFileFS(w, r, viewerFiles, file)
+		})))
 	}
-	mux.Handle("GET /viewer/", viewerHeaders(http.StripPrefix("/viewer/", http.FileServerFS(files))))
 	mux.Handle("GET /{$}", viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		data := struct{ Publish bool }{len(g.cfg.Publish) > 0}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"golang.org/x/time/rate"
@@ -18,7 +19,6 @@ type socket struct {
 	*client
 	ws         *websocket.Conn
 	conn       *conn
-	rate       *rate.Limiter
 	ping       *time.Timer
 	closing    atomic.Bool // the closing handshake has begun: it ends the connection in its own time
 	operations *operations // nil on /listen: what the client sends is ignored
@@ -81,8 +81,13 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 // open makes the handshake and leaves the client to its own goroutine: that of the server would keep the buffers and the
 // stack of a request for as long as the client stays.
 func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operated bool) {
-	h := &hijacker{ResponseWriter: w, timeout: g.cfg.WriteTimeout}
-	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{OriginPatterns: g.cfg.Origins})
+	h := &hijacker{
+		ResponseWriter: w, timeout: g.cfg.WriteTimeout, rate: rate.NewLimiter(rate.Limit(g.cfg.MaxRate), burst(g.cfg.MaxRate)),
+	}
+	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		InsecureSkipVerify: true, // guard has judged the origin, by the same rules
+		Subprotocols:       chosen(r),
+	})
 	if err != nil { // and has been answered
 		g.counters.refusedOne(badRequest.Name)
 		c.leave()
@@ -93,7 +98,7 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operat
 	} else {
 		ws.SetReadLimit(int64(g.cfg.MaxMessage))
 	}
-	s := &socket{client: c, ws: ws, conn: h.conn, rate: rate.NewLimiter(rate.Limit(g.cfg.MaxRate), burst(g.cfg.MaxRate))}
+	s := &socket{client: c, ws: ws, conn: h.conn}
 	if operated {
 		s.operations = &operations{client: c}
 		if g.cfg.Authorize != nil { // else nobody needs it, and it is several kilobytes
@@ -130,14 +135,25 @@ func (s *socket) read() {
 		switch {
 		case err != nil:
 			s.gateway.cfg.Logger.Debug("gateway: a WebSocket has ended", "from", s.address, "reason", err)
+			s.closeFor(err)
 			return
-		case !s.rate.Allow():
-			s.gateway.counters.flood.Add(1)
-			s.close(endFlood)
+		case kind == websocket.MessageText && !utf8.Valid(data):
+			s.close(endNotText)
 			return
 		case s.operations != nil:
 			s.operations.receive(kind == websocket.MessageText, data)
 		}
+	}
+}
+
+// closeFor tells the client what was wrong with its frames, where the reader of messages has not.
+func (s *socket) closeFor(err error) {
+	switch {
+	case errors.Is(err, errFlood):
+		s.gateway.counters.flood.Add(1)
+		s.close(endFlood)
+	case s.conn.frames.unmasked.Load():
+		s.close(endProtocol)
 	}
 }
 
