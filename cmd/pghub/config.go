@@ -91,6 +91,33 @@ func (f *configFile) flatten(prefix string, tree map[string]any) {
 	}
 }
 
+// knownVariables are the variables of the environment that settings are read from.
+func knownVariables(root *cli.Command) (names []string) {
+	flags := slices.Clone(root.Flags)
+	for _, sub := range root.Commands {
+		flags = append(flags, sub.Flags...)
+	}
+	for _, flag := range flags {
+		if documented, is := flag.(cli.DocGenerationFlag); is {
+			names = append(names, documented.GetEnvVars()...)
+		}
+	}
+	return names
+}
+
+// unknownVariables are those that look like settings and are none: a misspelt limit is no limit. It is no error, for where
+// containers run they may be set for a service of this name.
+func unknownVariables(root *cli.Command, environment []string) (names []string) {
+	known := knownVariables(root)
+	for _, setting := range environment {
+		name, _, _ := strings.Cut(setting, "=")
+		if strings.HasPrefix(name, "PGHUB_") && !slices.Contains(known, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // check reports a file that cannot be read, or that says what no flag knows: a misspelt limit is no limit.
 func (f *configFile) check(root *cli.Command) error {
 	f.load()

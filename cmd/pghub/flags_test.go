@@ -39,10 +39,11 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	var given []string
 	args := []string{
 		"--listen", "127.0.0.1:1", "--base-path", "/a/b/", "--topics", "t1,t2", "--publish", "p1", "--origins", "o1,o2", "--allow-credentials",
-		"--trusted-proxies", "10.0.0.0/8,192.0.2.1", "--tls-cert", "cert", "--tls-key", "key", "--codec", "json", "--name", "n", "--no-viewer",
+		"--trusted-proxies", "10.0.0.0/8,192.0.2.1", "--tls-cert", "cert", "--tls-key", "key", "--codec", "json", "--name", "n", "--no-viewer", "--hosts", "h1,h2",
 		"--max-clients", "11", "--max-clients-per-address", "12", "--max-topics", "13", "--max-topics-total", "14", "--max-message", "15",
 		"--max-rate", "16", "--max-pending", "17", "--grace", "21s", "--slow-timeout", "22s", "--write-timeout", "23s", "--ping-interval", "24s",
-		"--ping-timeout", "25s", "--heartbeat", "26s", "--token", "sesame",
+		"--ping-timeout", "25s", "--heartbeat", "26s", "--read-timeout", "27s", "--reconnect-max", "28s",
+		"--max-topics-per-address", "18", "--max-pending-total", "19", "--token", "sesame",
 	}
 	for _, arg := range args {
 		if name, is := strings.CutPrefix(arg, "--"); is {
@@ -60,14 +61,14 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	require.Same(t, s.logger, s.gateway.Logger)
 	s.gateway.Authorize, s.gateway.Logger, s.logger = nil, nil, nil // functions cannot be compared
 	require.Equal(t, server{
-		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", grace: 21 * time.Second, codec: pghub.JSONCodec{},
+		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", grace: 21 * time.Second, reconnectMax: 28 * time.Second, codec: pghub.JSONCodec{},
 		gateway: gateway.Config{
-			Topics: []string{"t1", "t2"}, Publish: []string{"p1"}, Origins: []string{"o1", "o2"}, AllowCredentials: true,
+			Topics: []string{"t1", "t2"}, Publish: []string{"p1"}, Origins: []string{"o1", "o2"}, AllowCredentials: true, Hosts: []string{"h1", "h2"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
 			Codec:          pghub.JSONCodec{}, NoViewer: true,
 			MaxClients: 11, MaxClientsPerAddress: 12, MaxTopics: 13, MaxTopicsTotal: 14, MaxMessage: 15, MaxRate: 16, MaxPending: 17,
 			SlowTimeout: 22 * time.Second, WriteTimeout: 23 * time.Second, PingInterval: 24 * time.Second, PingTimeout: 25 * time.Second,
-			Heartbeat: 26 * time.Second,
+			Heartbeat: 26 * time.Second, ReadTimeout: 27 * time.Second, MaxTopicsPerAddress: 18, MaxPendingTotal: 19,
 		},
 	}, s)
 }
@@ -77,10 +78,10 @@ func TestDefaults(t *testing.T) {
 	s := configured(t, "--publish", "p")
 	s.gateway.Logger, s.logger = nil, nil
 	require.Equal(t, server{
-		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, codec: pghub.KeyValueCodec{},
-		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Codec: pghub.KeyValueCodec{}},
+		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, reconnectMax: 5 * time.Second, codec: pghub.KeyValueCodec{},
+		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, Codec: pghub.KeyValueCodec{}},
 	}, s, "no topic, no origin, no proxy, and of limits the gateway's own")
-	require.Equal(t, 10*time.Second, configured(t, "--topics", "t", "--grace", "-1s").grace)
+	require.Equal(t, 10*time.Second, configured(t, "--topics", "t", "--grace", "0s").grace)
 }
 
 // Every flag of serve is also PGHUB_ and its name, and a name in the file.
@@ -88,7 +89,7 @@ func TestEveryFlagHasItsVariable(t *testing.T) {
 	for _, flag := range newCommand(io.Discard, io.Discard).Commands[0].Flags {
 		name := flag.Names()[0]
 		value := map[bool]string{true: "true", false: "7"}[name == "no-viewer" || name == "allow-credentials"]
-		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat"} {
+		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat", "read-timeout", "reconnect-max"} {
 			if name == period {
 				value = "7s"
 			}
@@ -111,6 +112,7 @@ func TestRequireToken(t *testing.T) {
 		{"/ws?token=sesames", "", false},
 		{"/ws?token=", "", false},
 		{"/ws", "Bearer sesame", true},
+		{"/ws", "bearer sesame", true},
 		{"/ws", "Bearer wrong", false},
 		{"/ws", "Bearer ", false},
 		{"/ws", "Basic sesame", false},

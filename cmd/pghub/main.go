@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -19,10 +20,15 @@ func main() {
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
+// told is what an error says, without the name of the library in it: the program's stands before it.
+func told(err error) string {
+	return strings.ReplaceAll(strings.TrimPrefix(err.Error(), "pghub: "), ": pghub: ", ": ")
+}
+
 // run is the program; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := newCommand(stdout, stderr).Run(ctx, args); err != nil {
-		_, _ = fmt.Fprintf(stderr, "pghub: %v\n", err) // nowhere else to say it
+		_, _ = fmt.Fprintf(stderr, "pghub: %s\n", told(err)) // nowhere else to say it
 		return 1
 	}
 	return 0

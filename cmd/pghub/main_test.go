@@ -20,7 +20,7 @@ import (
 )
 
 // asProgram makes the test binary the program itself.
-const asProgram = "PGHUB_TEST_AS_PROGRAM"
+const asProgram = "TEST_AS_PROGRAM_PGHUB"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,6 +167,20 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"", []string{"serve", "--topics", "*", "--listen", "127.0.0.1:99999"}, "invalid port"},
 		{"", []string{"serve", "--topics", "*", "orders"}, "takes flags only"},
 		{"", []string{"serve", "--topics", "*", "-d", "postgres://u:hush@h:port/x"}, "cannot parse"},
+		{"", []string{"serve", "--topics", "*", "--base-path", "a b"}, "--base-path"},
+		{"", []string{"serve", "--topics", "*", "--base-path", "{x}"}, "--base-path"},
+		{"", []string{"serve", "--topics", "*", "--base-path", "a//b"}, "--base-path"},
+		{"", []string{"serve", "--topics", "*", "--token", ""}, "--token is empty"},
+		{"", []string{"serve", "--topics", "*", "--token", " "}, "--token is empty"},
+		{"[serve]\ntoken = ''", []string{"serve", "--topics", "*"}, "--token is empty"},
+		{"", []string{"serve", "--topics", "*", "--origins", "*", "--allow-credentials"}, "any page"},
+		{"", []string{"serve", "--topics", "*", "--origins", "https://a.example/"}, "https://a.example/"},
+		{"", []string{"serve", "--topics", "*", "--grace", "-1s"}, "grace is -1s"},
+		{"", []string{"serve", "--topics", "*", "--heartbeat", "-2s"}, "Heartbeat is -2s"},
+		{"", []string{"serve", "--topics", "*", "--ping-timeout", "soon"}, "ping-timeout"},
+		{"", []string{"serve", "--topics", "*", "--reconnect-max", "-3s"}, "reconnect-max is -3s"},
+		{"", []string{"serve", "--topics", "*", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, "/nowhere"},
+		{"[serve]\nheartbeat = 'soon'", []string{"serve", "--topics", "*"}, "heartbeat"},
 		{"[serve]\nmax-topic = 3", []string{"serve", "--topics", "*"}, `no setting "serve.max-topic"`},
 		{"[serve", []string{"serve", "--topics", "*"}, "pghub.toml"},
 		{"[serve]\nmax-topics = 'many'", []string{"serve", "--topics", "*"}, "many"},
@@ -177,6 +192,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		}
 		said := failing(t, []string{dsn}, args...)
 		require.Contains(t, said, test.says)
+		require.NotContains(t, said, "msg=serving")
 		require.NotContains(t, said, "hush")
 	}
 }
@@ -190,5 +206,40 @@ func TestWrongPasswordEndsTheProgram(t *testing.T) {
 	said := failing(t, []string{fmt.Sprintf("DATABASE_URL=postgres://u:hush@%s:%d/postgres", config.Host, config.Port)},
 		"serve", "--listen", "127.0.0.1:0", "--topics", "*")
 	require.Contains(t, said, "password authentication failed")
+	reason := said[strings.LastIndex(said, "\npghub: "):]
+	require.Equal(t, 1, strings.Count(reason, "pghub: "), "it says once who says it: %s", reason)
 	require.NotContains(t, said, "hush")
+}
+
+func TestAnEmptyTokenIsNone(t *testing.T) {
+	said := failing(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x", "PGHUB_TOKEN="}, "serve", "--topics", "*", "--listen", "127.0.0.1:0")
+	require.Contains(t, said, "--token is empty")
+}
+
+// What is open to others without protection is said, and so are settings that nobody reads.
+func TestWarnings(t *testing.T) {
+	dsn := "DATABASE_URL=" + pgtest.Database(t)
+	cert, _ := certificate(t, t.TempDir())
+	for _, test := range []struct {
+		env, args []string
+		says      []string
+		not       []string
+	}{
+		{nil, []string{"--listen", "127.0.0.1:0"}, nil, []string{"level=WARN"}},
+		{nil, []string{"--listen", "localhost:0"}, nil, []string{"level=WARN"}},
+		{nil, []string{"--listen", ":0"}, []string{"without TLS", "without a token"}, nil},
+		{nil, []string{"--listen", "0.0.0.0:0", "--token", "sesame"}, []string{"without TLS"}, []string{"without a token", "sesame"}},
+		{nil, []string{"--listen", "0.0.0.0:0", "--tls-cert", cert + ".crt", "--tls-key", cert + ".key"}, []string{"without a token"}, []string{"without TLS"}},
+		{[]string{"PGHUB_MAX_TOPIC=3", "PGHUB_SERVICE_HOST=hush"}, []string{"--listen", "127.0.0.1:0"}, []string{"PGHUB_MAX_TOPIC", "PGHUB_SERVICE_HOST"}, []string{"hush"}},
+	} {
+		p := start(t, append(test.env, dsn), append([]string{"serve", "--topics", "*"}, test.args...)...)
+		p.end(bothSignals[0])
+		said := p.said()
+		for _, text := range test.says {
+			require.Contains(t, said, text, "%v", test.args)
+		}
+		for _, text := range test.not {
+			require.NotContains(t, said, text, "%v", test.args)
+		}
+	}
 }

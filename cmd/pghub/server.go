@@ -24,17 +24,23 @@ type server struct {
 	base      string // "/" or "/prefix"
 	cert, key string
 	grace     time.Duration
-	codec     pghub.Codec
-	gateway   gateway.Config
+
+	reconnectMax time.Duration
+	codec        pghub.Codec
+	gateway      gateway.Config
 }
 
 // run serves until ctx ends, and then ends within the grace time. The database may be away, at the beginning too.
 func (s *server) run(ctx context.Context) error {
+	certificate, err := loadCertificate(s.cert, s.key) // before anything is said to be served
+	if err != nil {
+		return err
+	}
 	pool, err := pgxpool.New(ctx, s.dsn)
 	if err != nil {
 		return err // pgx leaves the password out
 	}
-	hub, err := pghub.New(pghub.Config{Pool: pool, Name: s.name, Logger: s.logger, Codec: s.codec})
+	hub, err := pghub.New(pghub.Config{Pool: pool, Name: s.name, Logger: s.logger, Codec: s.codec, ReconnectMax: s.reconnectMax})
 	if err != nil {
 		return err
 	}
@@ -48,11 +54,14 @@ func (s *server) run(ctx context.Context) error {
 	}
 	web := &http.Server{
 		Handler:           s.mount(gw),
+		ConnContext:       gateway.ConnContext,
+		TLSConfig:         certificate,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), // broken handshakes, mostly
 	}
+	s.warn(listener.Addr())
 	hubEnded, webEnded := make(chan error, 1), make(chan error, 1)
 	go func() { hubEnded <- hub.Run(context.WithoutCancel(ctx)) }()
 	go func() { webEnded <- s.serve(web, listener) }()
@@ -67,6 +76,19 @@ func (s *server) run(ctx context.Context) error {
 	return errors.Join(err, s.stop(ctx, gw, web, hub, pool))
 }
 
+// warn says what is open to others without protection.
+func (s *server) warn(address net.Addr) {
+	if tcp, is := address.(*net.TCPAddr); is && tcp.IP.IsLoopback() {
+		return
+	}
+	if s.cert == "" {
+		s.logger.Warn("serving other machines without TLS: --tls-cert and --tls-key, or a proxy, would keep events and tokens secret")
+	}
+	if s.gateway.Authorize == nil {
+		s.logger.Warn("serving other machines without a token: whoever reaches this port may listen to --topics (and publish to --publish)")
+	}
+}
+
 // mount puts the gateway under the base path.
 func (s *server) mount(gw http.Handler) http.Handler {
 	if s.base == "/" {
@@ -78,16 +100,22 @@ func (s *server) mount(gw http.Handler) http.Handler {
 }
 
 func (s *server) serve(web *http.Server, l net.Listener) error {
-	if s.cert != "" {
-		return web.ServeTLS(l, s.cert, s.key)
+	if web.TLSConfig != nil {
+		return web.ServeTLS(l, "", "")
 	}
 	return web.Serve(l)
 }
 
-// stop ends all parts within the grace time: clients first, so that they are told.
-func (s *server) stop(ctx context.Context, gw *gateway.Gateway, web *http.Server, hub *pghub.Hub, pool *pgxpool.Pool) error {
+// stop ends all parts within the grace time. Clients are told, and before that nobody gets in any more: they come back at
+// once.
+func (s *server) stop(ctx context.Context, gw interface{ Shutdown(context.Context) error }, web *http.Server, hub *pghub.Hub, pool *pgxpool.Pool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
+	closed := make(chan struct{})
+	web.RegisterOnShutdown(func() { close(closed) })
+	webEnded := make(chan error, 1)
+	go func() { webEnded <- web.Shutdown(ctx) }()
+	<-closed
 	// Clients that do not answer must not use up the time of the rest.
 	clients, cancelClients := context.WithTimeout(ctx, s.grace/2)
 	defer cancelClients()
@@ -95,17 +123,17 @@ func (s *server) stop(ctx context.Context, gw *gateway.Gateway, web *http.Server
 		s.logger.Warn("not all clients have said goodbye", "error", err)
 	}
 	var err error
-	if webErr := web.Shutdown(ctx); webErr != nil {
+	if webErr := <-webEnded; webErr != nil {
 		err = errors.Join(fmt.Errorf("stop serving: %w", webErr), web.Close())
 	}
 	err = errors.Join(err, hub.Stop(ctx))
-	closed := make(chan struct{})
+	poolClosed := make(chan struct{})
 	go func() {
-		defer close(closed)
+		defer close(poolClosed)
 		pool.Close() // waits for connections that are in use
 	}()
 	select {
-	case <-closed:
+	case <-poolClosed:
 	case <-ctx.Done():
 	}
 	return err
