@@ -47,7 +47,7 @@ func (g *Gateway) may(r *http.Request, action Action, patterns, topics []string)
 		switch {
 		case t == "" || len(t) > 63 || !utf8.ValidString(t) || strings.IndexByte(t, 0) >= 0:
 			return badTopic.about(strings.ToValidUTF8(t[:min(len(t), 63)], "�"))
-		case !slices.ContainsFunc(patterns, func(p string) bool { return topicMatches(p, t) }):
+		case !slices.ContainsFunc(patterns, func(p string) bool { return TopicMatches(p, t) }):
 			return topicNotAllowed.about(t)
 		}
 		if err := g.authorize(r, Access{action, t}); err != nil {
@@ -82,7 +82,8 @@ func (g *Gateway) authorize(r *http.Request, a Access) (err error) {
 // In topics a slash is a character as any other. No topic contains NUL.
 var slashToNUL = strings.NewReplacer("/", "\x00")
 
-func topicMatches(pattern, topic string) bool {
+// TopicMatches says whether a pattern of topics, as Config.Topics has them, matches a topic.
+func TopicMatches(pattern, topic string) bool {
 	ok, err := path.Match(slashToNUL.Replace(pattern), slashToNUL.Replace(topic))
 	return ok && err == nil
 }

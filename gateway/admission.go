@@ -188,6 +188,13 @@ func (a *admission) releaseLocked(c *client, topics []string) {
 	}
 }
 
+// topicsOf returns the topics that a client holds.
+func (a *admission) topicsOf(c *client) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(c.topics)
+}
+
 // close admits no client any more, and returns those that have begun. Those that have not will not.
 func (a *admission) close() []*client {
 	a.mu.Lock()

@@ -67,6 +67,10 @@ func (g *Gateway) newClient(r *http.Request, via transport, raw bool, topics ...
 		c.leave()
 		return nil, err
 	}
+	if err := c.watchExpiry(r); err != nil {
+		c.leave()
+		return nil, err
+	}
 	g.counters.accepted.Add(1)
 	return c, nil
 }

@@ -28,6 +28,12 @@ type Config struct {
 	// authorised. For a WebSocket on /ws the request is the one that opened it, whose context has ended by then.
 	Authorize func(r *http.Request, a Access) error
 
+	// Expires says until when what Authorize has allowed a client holds; the zero time: for as long as it is connected. Then
+	// Authorize is asked again, about the same request and all that the client has, and a client that may not have it any
+	// more is closed: a WebSocket with [CodeExpired], an event stream without an advisory. One that may is asked about again
+	// at the next time that Expires says, if that is later. It is asked when a client is admitted. nil: never.
+	Expires func(r *http.Request) time.Time
+
 	// Origins of other sites that browsers may connect from: patterns of a host (app.example.com, *.example.com) or of
 	// an origin (https://app.example.com); "*" is any. A request without Origin comes from no browser's page, and one
 	// whose Origin is the request's own host is same-origin: both are allowed. None: no foreign origin.

@@ -71,6 +71,7 @@ var (
 	endNotText  = &ending{CodeNotText, "a text that is not UTF-8"}
 	endSlow     = &ending{CodeSlow, "too slow: events come faster than they are read"}
 	endFlood    = &ending{CodeFlood, "too many messages"}
+	endExpired  = &ending{CodeExpired, "what this client was allowed has come to its end"}
 	endStop     = &ending{CodeGoingAway, "shutting down"}
 )
 

@@ -104,7 +104,7 @@ func TestPatterns(t *testing.T) {
 		{"a", "A", false},
 		{"a", "ab", false},
 	} {
-		require.Equal(t, test.want, topicMatches(test.pattern, test.topic), test.pattern)
+		require.Equal(t, test.want, TopicMatches(test.pattern, test.topic), test.pattern)
 	}
 }
 

@@ -17,6 +17,7 @@ type counters struct {
 	slow      atomic.Uint64 // clients closed, by reason
 	flood     atomic.Uint64
 	silent    atomic.Uint64
+	expired   atomic.Uint64
 
 	mu      sync.Mutex
 	refused map[string]uint64 // by name of the problem
@@ -45,7 +46,7 @@ type Stats struct {
 	Excess     int               `json:"excess"`     // bytes that wait beyond Config.MaxPending, of all clients together
 	Dropped    uint64            `json:"dropped"`    // events, announced by lag advisories or followed by CodeSlow
 	Published  uint64            `json:"published"`  // events by POST /notify
-	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping)
+	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping), expired
 	Refused    map[string]uint64 `json:"refused"`    // requests and operations, by name of the error
 }
 
@@ -64,6 +65,7 @@ func (g *Gateway) Stats() Stats {
 		Published:  g.counters.published.Load(),
 		Closed: map[string]uint64{
 			"slow": g.counters.slow.Load(), "flood": g.counters.flood.Load(), "silent": g.counters.silent.Load(),
+			"expired": g.counters.expired.Load(),
 		},
 		Refused: make(map[string]uint64),
 	}
