@@ -74,7 +74,8 @@ func (s *server) configure(cmd *cli.Command) (err error) {
 		}
 		s.gateway.Authorize = requireToken(token)
 	}
-	return nil
+	s.tokens, err = readTokens(cmd)
+	return err
 }
 
 // period reads a flag whose zero is a default.

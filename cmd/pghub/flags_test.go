@@ -54,10 +54,16 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	for _, flag := range newCommand(io.Discard, io.Discard).Commands[0].Flags {
 		known = append(known, flag.Names()[0])
 	}
+	users := configured(t, "--topics", "t", "--jwt-key", "k", "--jwt-issuer", "i", "--jwt-audience", "a", "--jwt-topics", "ct", "--jwt-publish", "cp")
+	require.Equal(t, &tokens{keyFile: "k", issuer: "i", audience: "a", topics: "ct", publish: "cp"}, users.tokens)
+	users = configured(t, "--topics", "t", "--jwt-jwks", "https://k")
+	require.Equal(t, &tokens{keySet: "https://k", topics: "topics", publish: "publish"}, users.tokens)
+	given = append(given, "jwt-key", "jwt-issuer", "jwt-audience", "jwt-topics", "jwt-publish", "jwt-jwks")
 	require.ElementsMatch(t, known, given, "no flag is left out of this test")
 
 	s := configured(t, args...)
 	require.NotNil(t, s.gateway.Authorize)
+	require.Nil(t, s.tokens)
 	require.Same(t, s.logger, s.gateway.Logger)
 	s.gateway.Authorize, s.gateway.Logger, s.logger = nil, nil, nil // functions cannot be compared
 	require.Equal(t, server{

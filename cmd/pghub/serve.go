@@ -15,6 +15,10 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 	text := func(name, usage, value string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Value: value, Sources: from(name)}
 	}
+	const users = "Tokens a user"
+	user := func(name, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, Usage: usage, Sources: from(name), Category: users}
+	}
 	list := func(name, usage string) cli.Flag {
 		return &cli.StringSliceFlag{Name: name, Usage: usage, Sources: from(name)}
 	}
@@ -40,6 +44,12 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 			list("topics", "`PATTERN`s of topics that clients may listen to, with commas between; '*' is all"),
 			list("publish", "`PATTERN`s of topics that clients may publish to; none: POST /notify is off"),
 			text("token", "a `SECRET` that clients must show, as Authorization: Bearer or as ?token=; better in PGHUB_TOKEN", ""),
+			user("jwt-key", "`FILE` with the key of tokens a user (JWT): a public key as PEM (RS, PS, ES, EdDSA), or a secret (HS)"),
+			user("jwt-jwks", "`URL` of the set of keys (JWKS) of such tokens, which is fetched again as they change"),
+			user("jwt-issuer", "`ISSUER` that they must name"),
+			user("jwt-audience", "`AUDIENCE` that they must name"),
+			&cli.StringFlag{Name: "jwt-topics", Usage: "`CLAIM` with the patterns of topics that a user may listen to, of --topics", Value: "topics", Sources: from("jwt-topics"), Category: users},
+			&cli.StringFlag{Name: "jwt-publish", Usage: "`CLAIM` with the patterns of topics that a user may publish to, of --publish", Value: "publish", Sources: from("jwt-publish"), Category: users},
 			list("origins", "`PATTERN`s of other sites whose pages may connect, as app.example.com; '*' is any"),
 			on("allow-credentials", "let pages of these sites send cookies"),
 			list("hosts", "`NAME`s under which this server may be asked for, as app.example.com; none: any, but on a loopback address only loopback names"),

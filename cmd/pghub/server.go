@@ -26,6 +26,7 @@ type server struct {
 	grace     time.Duration
 
 	reconnectMax time.Duration
+	tokens       *tokens // nil: none
 	codec        pghub.Codec
 	gateway      gateway.Config
 }
@@ -35,6 +36,15 @@ func (s *server) run(ctx context.Context) error {
 	certificate, err := loadCertificate(s.cert, s.key) // before anything is said to be served
 	if err != nil {
 		return err
+	}
+	if s.tokens != nil {
+		ctx, cancel := context.WithCancel(ctx) // of the goroutine that fetches keys
+		defer cancel()
+		v, err := s.tokens.verifier(ctx, func(err error) { s.logger.Warn("the keys of tokens were not fetched", "error", err) })
+		if err != nil {
+			return err
+		}
+		s.gateway.Authorize, s.gateway.Expires = v.authorize, v.expires
 	}
 	pool, err := pgxpool.New(ctx, s.dsn)
 	if err != nil {
