@@ -1,7 +1,12 @@
 package gateway_test
 
 import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,4 +94,45 @@ func TestEventSourceInBrowser(t *testing.T) {
 	browser.Do(ctx, t, browser.Becomes(`got.includes("advisory reconnect")`))
 	f.notify("a", "e2")
 	browser.Do(ctx, t, browser.Becomes(`got.some(g => g.endsWith(%q))`, event("a", "2", "null")))
+}
+
+// switched is the gateway of the moment on a port that stays: one process after another.
+type switched struct {
+	atomic.Pointer[gateway.Gateway]
+}
+
+func (s *switched) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.Load().ServeHTTP(w, r) }
+
+// A restart is no end for EventSource, also if it comes back while the old process is still there and refuses it.
+func TestEventSourceOutlivesARestart(t *testing.T) {
+	cfg := gateway.Config{Topics: []string{"*"}, Retry: 50 * time.Millisecond}
+	f := newFixture(t, cfg)
+	first := f.gw
+	second, err := gateway.New(f.hub, cfg)
+	require.NoError(t, err)
+	var now switched
+	now.Store(first)
+	server := httptest.NewServer(&now)
+	t.Cleanup(func() {
+		require.NoError(t, second.Shutdown(context.Background()))
+		server.CloseClientConnections()
+		server.Close()
+	})
+	ctx := browser.New(t)
+	const sources = 5 // a browser has six connections to a host
+	browser.Do(ctx, t, chromedp.Navigate(server.URL+"/healthz"), chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`
+		window.sources = [], window.subscribed = 0, window.got = 0, window.refused = 0;
+		for (let i = 0; i < %d; i++) {
+			const source = new EventSource("/events?topic=t");
+			source.onmessage = () => got++;
+			source.addEventListener("refused", e => { if (JSON.parse(e.data).error === "shutting_down") refused++; });
+			source.addEventListener("advisory", e => { if (JSON.parse(e.data).value.action === "subscribe") subscribed++; });
+			sources.push(source);
+		}`, sources)), browser.Becomes(`subscribed === %d`, sources))
+	require.NoError(t, first.Shutdown(f.ctx()))
+	browser.Do(ctx, t, browser.Becomes(`refused >= %d`, 3*sources))
+	now.Store(second)
+	browser.Do(ctx, t, browser.Becomes(`subscribed === %d`, 2*sources))
+	f.notify("t", "e1")
+	browser.Do(ctx, t, browser.Becomes(`got === %d && sources.every(s => s.readyState === EventSource.OPEN)`, sources))
 }
