@@ -31,6 +31,9 @@ func (s *server) configure(cmd *cli.Command) (err error) {
 	if (s.cert == "") != (s.key == "") {
 		return errors.New("--tls-cert and --tls-key go together")
 	}
+	if s.clientCA = cmd.String("tls-client-ca"); s.clientCA != "" && s.cert == "" {
+		return errors.New("--tls-client-ca needs --tls-cert and --tls-key")
+	}
 	if s.grace, err = period(cmd, "grace", 10*time.Second); err != nil {
 		return err
 	}

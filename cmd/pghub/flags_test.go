@@ -39,7 +39,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	var given []string
 	args := []string{
 		"--listen", "127.0.0.1:1", "--base-path", "/a/b/", "--topics", "t1,t2", "--publish", "p1", "--origins", "o1,o2", "--allow-credentials",
-		"--trusted-proxies", "10.0.0.0/8,192.0.2.1", "--tls-cert", "cert", "--tls-key", "key", "--codec", "json", "--name", "n", "--no-viewer", "--hosts", "h1,h2",
+		"--trusted-proxies", "10.0.0.0/8,192.0.2.1", "--tls-cert", "cert", "--tls-key", "key", "--tls-client-ca", "ca", "--codec", "json", "--name", "n", "--no-viewer", "--hosts", "h1,h2",
 		"--max-clients", "11", "--max-clients-per-address", "12", "--max-topics", "13", "--max-topics-total", "14", "--max-message", "15",
 		"--max-rate", "16", "--max-pending", "17", "--grace", "21s", "--slow-timeout", "22s", "--write-timeout", "23s", "--ping-interval", "24s",
 		"--ping-timeout", "25s", "--heartbeat", "26s", "--read-timeout", "27s", "--reconnect-max", "28s",
@@ -67,7 +67,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	require.Same(t, s.logger, s.gateway.Logger)
 	s.gateway.Authorize, s.gateway.Logger, s.logger = nil, nil, nil // functions cannot be compared
 	require.Equal(t, server{
-		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", grace: 21 * time.Second, reconnectMax: 28 * time.Second, codec: pghub.JSONCodec{},
+		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", clientCA: "ca", grace: 21 * time.Second, reconnectMax: 28 * time.Second, codec: pghub.JSONCodec{},
 		gateway: gateway.Config{
 			Topics: []string{"t1", "t2"}, Publish: []string{"p1"}, Origins: []string{"o1", "o2"}, AllowCredentials: true, Hosts: []string{"h1", "h2"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},

@@ -3,16 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -108,47 +100,6 @@ func TestToken(t *testing.T) {
 	require.NotContains(t, p.said(), "sesame")
 }
 
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	cert, pool := certificate(t, dir)
-	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t)}, "serve", "--listen", "127.0.0.1:0", "--topics", "*",
-		"--tls-cert", cert+".crt", "--tls-key", cert+".key")
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
-	defer client.CloseIdleConnections()
-	ready(t, client, "https://"+p.address)
-	ws, _, err := websocket.Dial(within(t), "https://"+p.address+"/ws", &websocket.DialOptions{HTTPClient: client})
-	require.NoError(t, err)
-	require.NoError(t, ws.Write(within(t), websocket.MessageText, []byte(`{"op":"ping"}`)))
-	for answer := ""; answer != `{"op":"pong"}`; { // before it, an advisory perhaps
-		_, data, err := ws.Read(within(t))
-		require.NoError(t, err)
-		answer = string(data)
-	}
-	require.NoError(t, ws.CloseNow())
-}
-
-// certificate writes one for 127.0.0.1; the files end in .crt and .key.
-func certificate(t *testing.T, dir string) (path string, pool *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	crt := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	path = filepath.Join(dir, "server")
-	require.NoError(t, os.WriteFile(path+".crt", crt, 0o600))
-	require.NoError(t, os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
-	pool = x509.NewCertPool()
-	require.True(t, pool.AppendCertsFromPEM(crt))
-	return path, pool
-}
-
 func TestMistakesAreNamed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pghub.toml")
 	dsn := "DATABASE_URL=postgres://u:hush@127.0.0.1:1/x"
@@ -163,6 +114,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"", []string{"serve", "--topics", "*", "--log-level", "loud"}, "--log-level is"},
 		{"", []string{"serve", "--topics", "*", "--codec", "xml"}, "--codec is"},
 		{"", []string{"serve", "--topics", "*", "--tls-key", "x"}, "go together"},
+		{"", []string{"serve", "--topics", "*", "--tls-client-ca", "x"}, "--tls-client-ca needs"},
 		{"", []string{"serve", "--topics", "*", "--trusted-proxies", "x"}, "--trusted-proxies"},
 		{"", []string{"serve", "--topics", "*", "--listen", "127.0.0.1:99999"}, "invalid port"},
 		{"", []string{"serve", "--topics", "*", "orders"}, "takes flags only"},
@@ -219,7 +171,7 @@ func TestAnEmptyTokenIsNone(t *testing.T) {
 // What is open to others without protection is said, and so are settings that nobody reads.
 func TestWarnings(t *testing.T) {
 	dsn := "DATABASE_URL=" + pgtest.Database(t)
-	cert, _ := certificate(t, t.TempDir())
+	cert, _ := newCertificate(t, t.TempDir())
 	for _, test := range []struct {
 		env, args []string
 		says      []string

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,6 +27,7 @@ type server struct {
 	address   string
 	base      string // "/" or "/prefix"
 	cert, key string
+	clientCA  string
 	grace     time.Duration
 
 	reconnectMax time.Duration
@@ -33,9 +38,14 @@ type server struct {
 
 // run serves until ctx ends, and then ends within the grace time. The database may be away, at the beginning too.
 func (s *server) run(ctx context.Context) error {
-	certificate, err := loadCertificate(s.cert, s.key) // before anything is said to be served
-	if err != nil {
-		return err
+	var secure *tls.Config // read before anything is said to be served
+	if s.cert != "" {
+		config, cert, err := newTLS(s.cert, s.key, s.clientCA, s.logger)
+		if err != nil {
+			return err
+		}
+		secure = config
+		defer onSignal(syscall.SIGHUP, cert.reload)()
 	}
 	if s.tokens != nil {
 		ctx, cancel := context.WithCancel(ctx) // of the goroutine that fetches keys
@@ -65,7 +75,7 @@ func (s *server) run(ctx context.Context) error {
 	web := &http.Server{
 		Handler:           s.mount(gw),
 		ConnContext:       gateway.ConnContext,
-		TLSConfig:         certificate,
+		TLSConfig:         secure,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -86,6 +96,23 @@ func (s *server) run(ctx context.Context) error {
 	return errors.Join(err, s.stop(ctx, gw, web, hub, pool))
 }
 
+// onSignal calls a function at every signal of a kind until stop is called, which waits for its end.
+func onSignal(kind os.Signal, act func()) (stop func()) {
+	signals, ended := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, kind)
+	go func() {
+		defer close(ended)
+		for range signals {
+			act()
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		<-ended
+	}
+}
+
 // warn says what is open to others without protection.
 func (s *server) warn(address net.Addr) {
 	if tcp, is := address.(*net.TCPAddr); is && tcp.IP.IsLoopback() {
@@ -94,7 +121,7 @@ func (s *server) warn(address net.Addr) {
 	if s.cert == "" {
 		s.logger.Warn("serving other machines without TLS: --tls-cert and --tls-key, or a proxy, would keep events and tokens secret")
 	}
-	if s.gateway.Authorize == nil {
+	if s.gateway.Authorize == nil && s.clientCA == "" {
 		s.logger.Warn("serving other machines without a token: whoever reaches this port may listen to --topics (and publish to --publish)")
 	}
 }
