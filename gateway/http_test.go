@@ -214,7 +214,7 @@ func TestStatistics(t *testing.T) {
 	require.NoError(t, resp.Body.Close())
 	for _, line := range []string{
 		`pghub_gateway_listening 1`, `pghub_gateway_clients{transport="websocket"} 1`, `pghub_gateway_sent_total 1`,
-		`pghub_gateway_refused_total{error="bad_request"} 1`,
+		`pghub_gateway_refused_total{error="bad_request"} 1`, `pghub_gateway_excess_bytes 0`, `# TYPE go_goroutines gauge`,
 	} {
 		require.Contains(t, string(text), line+"\n")
 	}

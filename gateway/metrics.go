@@ -4,15 +4,17 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Collector returns the gateway's figures for a Prometheus registry of your own. GET /metrics serves the same.
+// Collector returns the gateway's figures for a Prometheus registry of your own. GET /metrics serves the same, and
+// those of Go and of the process.
 func (g *Gateway) Collector() prometheus.Collector { return collector{g} }
 
 func (g *Gateway) metricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(g.Collector())
+	registry.MustRegister(g.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	serve := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := g.authorize(r, Access{Action: ActionInspect}); err != nil {
