@@ -10,8 +10,9 @@
 //     to from its first client to its last.
 //   - What a client is told is in effect, is: a WebSocket on /listen opens, and a subscription is acknowledged, after
 //     the server has acknowledged LISTEN.
-//   - No client is waited for. Each has an outbox of Config.MaxPending bytes; where that is full the oldest events
-//     give way to a lag advisory with their exact number, and a client that stays behind is closed with [CodeSlow].
+//   - No client is waited for. Each has an outbox of Config.MaxPending bytes, and for a burst a share of what there is for
+//     all; where that is full the oldest events give way to a lag advisory with their exact number, and a client that
+//     stays behind is closed with [CodeSlow].
 //   - No silent gap: clients stay connected while the database is away and get disconnect and reconnect advisories.
 //   - Nothing is open by default: no topic may be listened to, nothing published, no foreign origin connect, unless the
 //     Config says so.

@@ -25,7 +25,7 @@ type Gateway struct {
 // configuration.
 //
 // To mount it under a prefix use [http.StripPrefix]. It needs no timeouts of the [http.Server] but ReadHeaderTimeout: it
-// sets its own, and overrides WriteTimeout and ReadTimeout for streams.
+// sets its own, and overrides WriteTimeout and ReadTimeout for streams. Set the server's ConnContext to [ConnContext].
 func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	if hub == nil {
 		return nil, errors.New("gateway: the hub is nil")

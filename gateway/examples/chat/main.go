@@ -60,7 +60,7 @@ func run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Addr: address, Handler: c.routes(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: address, Handler: c.routes(), ReadHeaderTimeout: 10 * time.Second, ConnContext: gateway.ConnContext}
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
