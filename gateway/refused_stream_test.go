@@ -59,7 +59,10 @@ func TestStreamsAreRefusedSoThatTheyComeBack(t *testing.T) {
 			f.dial("/listen/t")
 			f.requireRefusedStream("topic=u", test.name)
 			require.Equal(t, 1, f.hub.Stats().Consumers, "it was refused before there was anything of it")
-			require.EqualValues(t, 1, f.gw.Stats().Refused[test.name])
+			st := f.gw.Stats()
+			require.EqualValues(t, 1, st.Refused[test.name])
+			require.Zero(t, st.Streams)
+			require.Equal(t, 1, st.Topics)
 		})
 	}
 	t.Run("shutting_down", func(t *testing.T) {

@@ -43,11 +43,29 @@ var commandArea = area{
 		one("the beginning of a token is enough", "configure.go", "subtle.ConstantTimeCompare([]byte(gateway.Token(r)), []byte(token)) != 1", "subtle.ConstantTimeCompare([]byte(gateway.Token(r)), []byte(token)[:min(len(gateway.Token(r)), len(token))]) != 1", "TestRequireToken"),
 		one("forbidden for unauthorized", "configure.go", "gateway.Refuse(http.StatusUnauthorized,", "gateway.Refuse(http.StatusForbidden,", "TestToken"),
 
+		// Tokens a user.
+		sampled(one("a key for another kind of token", "jwt.go", "jwt.WithValidMethods(methods), ", "", "TestKindsOfKeys")),
+		one("a token without an end", "jwt.go", "jwt.WithExpirationRequired(), ", "", "TestClaims"),
+		one("any issuer", "jwt.go", "jwt.WithIssuer(t.issuer)", "jwt.WithIssuedAt()", "TestClaims"),
+		one("any audience", "jwt.go", "jwt.WithAudience(t.audience)", "jwt.WithIssuedAt()", "TestClaims"),
+		one("publishing where one may listen", "jwt.go", "\t\tclaim = v.publish\n", "\t\tclaim = v.topics\n", "TestClaims"),
+		one("a token that lets stay for ever", "server.go", "s.gateway.Authorize, s.gateway.Expires = v.authorize, v.expires", "s.gateway.Authorize = v.authorize", "TestTokensAUser"),
+		one("a secret of any length", "jwt.go", "\t\tif len(secret) < least {\n", "\t\tif len(secret) == least+1 {\n", "TestMistakesWithKeys"),
+		one("keys by http", "jwt.go", "if u.Scheme != \"https\" && ", "if u.Scheme == \"\" && ", "TestMistakesWithKeys"),
+		one("new keys after an hour", "jwt.go", "rate.NewLimiter(rate.Every(patience), 1)", "rate.NewLimiter(0, 0)", "TestTokensAUser"),
+		one("two ways in", "jwt.go", "\tcase cmd.IsSet(\"token\"):\n", "\tcase false:\n", "TestMistakesWithKeys"),
+
+		// Certificates.
+		one("a certificate for ever", "tls.go", "time.Since(c.looked) > lookAgain", "c.pair == nil", "TestCertificateIsReadAgain"),
+		one("SIGHUP has its usual effect", "server.go", "\tsignal.Notify(signals, kind)\n", "", "TestCertificateIsReadAgain"),
+		one("clients without a certificate", "tls.go", "tls.RequireAndVerifyClientCert", "tls.VerifyClientCertIfGiven", "TestCertificatesOfClients"),
+		one("any certificate of a client", "tls.go", "tls.RequireAndVerifyClientCert", "tls.RequireAnyClientCert", "TestCertificatesOfClients"),
+
 		// A life.
 		one("TLS left out", "server.go", "\tif web.TLSConfig != nil {\n", "\tif web.TLSConfig == nil && s.cert != \"\" {\n", "TestTLS"),
 		sampled(one("clients told while the door is open", "server.go", "\t<-closed\n", "", "TestTheDoorIsClosedBeforeClientsLeave")),
 		one("no warning without TLS", "server.go", "\tif s.cert == \"\" {\n", "\tif s.cert != \"\" {\n", "TestWarnings"),
-		one("no warning without a token", "server.go", "\tif s.gateway.Authorize == nil {\n", "\tif s.gateway.Authorize != nil {\n", "TestWarnings"),
+		one("no warning without a token", "server.go", "\tif s.gateway.Authorize == nil && s.clientCA", "\tif s.gateway.Authorize != nil && s.clientCA", "TestWarnings"),
 		one("warnings of what nobody else reaches", "server.go", "is && tcp.IP.IsLoopback() {", "is && tcp.IP.IsMulticast() {", "TestWarnings"),
 		one("variables that nobody reads", "config.go", "strings.HasPrefix(name, \"PGHUB_\") && !slices.Contains(known, name)", "name == \"\" && !slices.Contains(known, name)", "TestWarnings"),
 		one("the library named in the program's name", "main.go", "strings.ReplaceAll(strings.TrimPrefix(err.Error(), \"pghub: \"), \": pghub: \", \": \")", "err.Error()", "TestWrongPasswordEndsTheProgram"),
