@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -42,7 +43,7 @@ func TestViewerInBrowser(t *testing.T) {
 		browser.Becomes(`document.querySelector('#topics li[data-active="true"]')?.innerText.includes("orders")`))
 	f.notify("orders", `e1001,9007199254740993:{"total":99.50,"id":9223372036854775807,"items":["tea","milk"]}`)
 	f.notify("orders", "a plain NOTIFY")
-	browser.Do(ctx, t, hasRow(`9007199254740993`), hasRow(`"id": 9223372036854775807`), hasRow("99.50"), hasRow("a plain NOTIFY"))
+	browser.Do(ctx, t, hasRow(`9007199254740993`), hasRow(`"id": 9223372036854775807`), hasRow("99.50"), hasRow("a plain NOTIFY"), hasRow("no leading e"))
 
 	// Refused topics say why.
 	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#topic"), "secret"+kb.Enter),
@@ -60,7 +61,8 @@ func TestViewerInBrowser(t *testing.T) {
 	browser.Do(ctx, t, browser.Becomes(`document.querySelector("#count").innerText.includes("1 waiting")`),
 		browser.Becomes(`!document.querySelector("#events").innerText.includes("shipped")`),
 		chromedp.KeyEvent("p"), hasRow("shipped"), shortcut("/", "filter"), chromedp.KeyEvent("SHIP"),
-		browser.Becomes(`document.querySelectorAll("#events li").length === 1`))
+		browser.Becomes(`document.querySelectorAll("#events li").length === 1`),
+		browser.Becomes(`document.querySelector("#count").innerText.includes("1 of ")`))
 	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#filter"), strings.Repeat(kb.Backspace, 4)), hasRow("tea"))
 
 	// The database restarts; the page stays, is told, and goes on.
@@ -135,4 +137,36 @@ func TestEventSourceOutlivesARestart(t *testing.T) {
 	browser.Do(ctx, t, browser.Becomes(`subscribed === %d`, 2*sources))
 	f.notify("t", "e1")
 	browser.Do(ctx, t, browser.Becomes(`got === %d && sources.every(s => s.readyState === EventSource.OPEN)`, sources))
+}
+
+// The page asks for a token where one is needed, says why it is not connected, and shows the token nowhere.
+func TestViewerAsksForAToken(t *testing.T) {
+	asks := func(header http.Header, query string) error {
+		r := &http.Request{Header: header, URL: &url.URL{RawQuery: query}}
+		if token := gateway.Token(r); token != "open (sesame)" || query != "" {
+			return gateway.Refuse(http.StatusUnauthorized, "a valid token is required")
+		}
+		return nil
+	}
+	f := newFixture(t, gateway.Config{
+		Topics: []string{"*"}, Publish: []string{"*"},
+		Authorize: func(r *http.Request, _ gateway.Access) error { return asks(r.Header, r.URL.RawQuery) },
+	})
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/")),
+		browser.Becomes(`!document.querySelector("#access").hidden && document.querySelector("#why").innerText.includes("a valid token")`),
+		chromedp.SendKeys(chromedp.CSS("#token"), "wrong"+kb.Enter),
+		browser.Becomes(`!document.querySelector("#access").hidden && document.querySelector("#why").innerText.includes("a valid token") && document.querySelector("#token").value === ""`))
+	browser.Picture(ctx, t, "viewer-token")
+	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#token"), "open (sesame)"+kb.Enter),
+		browser.Becomes(`document.querySelector("#state").dataset.state === "connected" && document.querySelector("#access").hidden && document.querySelector("#why").innerText === ""`))
+
+	// As part of the address it is taken out of it, and goes on working in this tab.
+	browser.Do(ctx, t, chromedp.Evaluate[chromedp.Void](`sessionStorage.clear()`),
+		chromedp.Navigate(f.url("/?token=open+(sesame)#topic=t")),
+		browser.Becomes(`document.querySelector('#topics li[data-active="true"]') !== null && !location.href.includes("sesame") && location.hash === "#topic=t"`),
+		chromedp.Reload(),
+		browser.Becomes(`document.querySelector('#topics li[data-active="true"]') !== null`),
+		chromedp.SendKeys(chromedp.CSS("#publish-topic"), "t"), chromedp.SendKeys(chromedp.CSS("#publish-value"), `"said"`), chromedp.Click(chromedp.CSS("#publish button")),
+		hasRow("said"))
 }

@@ -15,7 +15,7 @@ const show = value => JSON.stringify(value, null, 1) // on one line, with blanks
 // ---- connection
 
 const topics = new Map(); // name -> in effect
-let socket, attempts = 0, number = 0, lost = false;
+let socket, retry, attempts = 0, number = 0, lost = false;
 const asked = new Map(); // id of an operation -> topic
 
 function setState(state, text) {
@@ -27,14 +27,62 @@ function address(path) {
   return new URL(path + location.search, location.href.replace(/#.*/, ""));
 }
 
+// The token is kept for this tab, and taken out of the address: that is copied, kept in histories and sent to others.
+const tokenKey = "pghub-token " + location.pathname;
+let token = null;
+try { token = sessionStorage.getItem(tokenKey); } catch { /* not kept */ }
+function setToken(text) {
+  token = text || null;
+  try { token ? sessionStorage.setItem(tokenKey, token) : sessionStorage.removeItem(tokenKey); } catch { /* not kept */ }
+}
+{
+  const query = new URLSearchParams(location.search);
+  if (query.has("token")) {
+    setToken(query.get("token"));
+    query.delete("token");
+    history.replaceState(null, "", location.pathname + (query.size ? "?" + query : "") + location.hash);
+  }
+}
+const headers = () => token ? { Authorization: "Bearer " + token } : {};
+// All that is no character of a subprotocol is percent-encoded.
+const subprotocols = () => token ? ["pghub", "pghub.token." + encodeURIComponent(token).replace(/[()]/g, c => "%" + c.charCodeAt(0).toString(16))] : [];
+
+function say(why, askForToken) {
+  $("why").textContent = why;
+  $("access").hidden = !askForToken;
+  if (askForToken) $("token").focus();
+}
+
+// whyNot finds out why there is no connection: a WebSocket does not say.
+async function whyNot(closed) {
+  if (closed.code === 4401) return say(closed.reason, true);
+  try {
+    const response = await fetch(address("stats"), { headers: headers(), cache: "no-store" });
+    if (response.ok) return say(closed.reason || "the server takes no more clients at the moment", false);
+    const problem = await response.json();
+    say(problem.message, response.status === 401);
+  } catch {
+    say("the server cannot be reached", false);
+  }
+}
+
+$("access").onsubmit = submitted => {
+  submitted.preventDefault();
+  setToken($("token").value);
+  $("token").value = "";
+  clearTimeout(retry);
+  connect();
+};
+
 function connect() {
   setState("connecting", "connecting");
   const url = address("ws");
   url.protocol = url.protocol.replace("http", "ws");
-  socket = new WebSocket(url);
+  socket = new WebSocket(url, subprotocols());
   socket.onopen = () => {
     attempts = 0;
     setState("connected", "connected");
+    say("", false);
     if (lost) row("gap", "gateway", "", "connected again: events may be missing before this line");
     lost = false;
     for (const topic of topics.keys()) ask("subscribe", topic);
@@ -45,10 +93,11 @@ function connect() {
     asked.clear();
     renderTopics();
     setState("offline", "offline");
+    whyNot(closed);
     if (!lost) row("gap", "gateway", "", `connection lost (${closed.code}${closed.reason ? ": " + closed.reason : ""})`);
     lost = true;
     const wait = Math.random() * Math.min(10_000, 250 * 2 ** attempts++) + 100;
-    setTimeout(connect, wait);
+    retry = setTimeout(connect, wait);
   };
 }
 
@@ -63,7 +112,7 @@ function received(m) {
   if (m.topic !== null) {
     const undecodable = "undecodable" in m;
     row(undecodable ? "undecodable" : "event", m.topic, m.key.map(k => k.rawJSON ?? String(k)).join(","),
-      undecodable ? m.payload : m.value === null ? "" : show(m.value));
+      undecodable ? m.payload : m.value === null ? "" : show(m.value), undecodable ? `a plain NOTIFY, shown as it came: ${m.undecodable}` : "");
     return;
   }
   const a = m.value;
@@ -139,8 +188,8 @@ $("subscribe").onsubmit = submitted => {
 
 let rows = [], fresh = [], total = 0, paused = false, scheduled = false;
 
-function row(kind, topic, key, value) {
-  const r = { kind, topic, key, value, at: new Date() };
+function row(kind, topic, key, value, note = "") {
+  const r = { kind, topic, key, value, note, at: new Date() };
   if (kind === "event" || kind === "undecodable") total++;
   rows.unshift(r);
   rows.length = Math.min(rows.length, most);
@@ -163,7 +212,8 @@ function render() {
   }
   $("no-events").hidden = rows.length > 0;
   const waiting = fresh.length ? `, ${fresh.length} waiting` : "";
-  $("count").textContent = `${total.toLocaleString("en")} event${total === 1 ? "" : "s"}${waiting}`;
+  const found = $("filter").value ? `, ${rows.filter(matches).length} of ${rows.length} lines match` : "";
+  $("count").textContent = `${total.toLocaleString("en")} event${total === 1 ? "" : "s"}${found}${waiting}`;
 }
 
 function renderAll() {
@@ -186,6 +236,11 @@ function element(r) {
     span.textContent = r[name];
     return span;
   }));
+  if (r.note) {
+    const note = document.createElement("small");
+    note.textContent = r.note;
+    li.lastElementChild.append(document.createElement("br"), note);
+  }
   return li;
 }
 
@@ -216,7 +271,7 @@ if ($("publish")) $("publish").onsubmit = async submitted => {
   said.className = "hint";
   said.textContent = "…";
   try {
-    const response = await fetch(url, { method: "POST", body: $("publish-value").value });
+    const response = await fetch(url, { method: "POST", body: $("publish-value").value, headers: headers() });
     if (!response.ok) throw new Error((await response.json()).message);
     said.textContent = "Published.";
   } catch (error) {
