@@ -49,8 +49,9 @@ const subprotocols = () => token ? ["pghub", "pghub.token." + encodeURIComponent
 
 function say(why, askForToken) {
   $("why").textContent = why;
+  const asked = !$("access").hidden;
   $("access").hidden = !askForToken;
-  if (askForToken) $("token").focus();
+  if (askForToken && !asked) $("token").focus();
 }
 
 // whyNot finds out why there is no connection: a WebSocket does not say.
@@ -75,6 +76,8 @@ $("access").onsubmit = submitted => {
 };
 
 function connect() {
+  if (socket) socket.onclose = null; // the next one takes its place
+  socket?.close();
   setState("connecting", "connecting");
   const url = address("ws");
   url.protocol = url.protocol.replace("http", "ws");
