@@ -14,10 +14,16 @@ import (
 	"github.com/pghub/pghub/gateway"
 )
 
+// patient has nobody cut off whose machine is busy.
+func patient(cfg gateway.Config) gateway.Config {
+	cfg.WriteTimeout, cfg.SlowTimeout, cfg.PingInterval = time.Hour, time.Hour, time.Hour
+	return cfg
+}
+
 // A burst that is larger than MaxPending reaches all clients who read, whole and in order: a client is slow whose connection
 // takes nothing, not one who has much to take.
 func TestBurstReachesEverybody(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 256 << 10})
+	f := newFixture(t, patient(gateway.Config{Topics: []string{"*"}, MaxPending: 256 << 10}))
 	const clients, events = 60, 200
 	formats := []string{"payload", "event"}
 	all := f.clients(clients, func(i int) string { return "/listen/t?format=" + formats[i%2] })
@@ -73,7 +79,7 @@ func TestBurstReachesEverybody(t *testing.T) {
 // All that waits beyond each client's own share is bounded, however many clients there are: then the oldest give way.
 func TestBurstsOfAllTogetherAreBounded(t *testing.T) {
 	const total = 4 << 20
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10, MaxPendingTotal: total})
+	f := newFixture(t, patient(gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10, MaxPendingTotal: total}))
 	var all []*rawSocket
 	for range 5 { // who do not read
 		all = append(all, f.dialRaw("/listen/t?format=event", 4096))
@@ -91,7 +97,7 @@ func TestBurstsOfAllTogetherAreBounded(t *testing.T) {
 
 // The system takes little for a client that does not read: what waits, waits where it is counted.
 func TestTheSystemKeepsLittle(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}})
+	f := newFixture(t, patient(gateway.Config{Topics: []string{"*"}}))
 	f.dialRaw("/listen/t", 4096)
 	s := f.stream("topic=u", nil) // reads nothing from here on
 	require.Contains(t, s.next(), "retry")

@@ -35,16 +35,20 @@ const (
 // NetConn lets others look through.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// afterFlood is how many bytes are still read of a client that sent too many frames, for its answer to the closing frame.
-const afterFlood = 64 << 10
+const (
+	// afterFlood is how many bytes are still read at once of a client that sent too many frames, for its answer to the closing
+	// frame. More is read slowly: were it not read at all, the connection would be reset, and the closing frame lost.
+	afterFlood = 64 << 10
+	floodPause = 10 * time.Millisecond
+)
 
 // Read reads whole frames up to the one that is too many, then fails once with errFlood. What follows is for the closing
-// handshake alone.
+// handshake alone, which has its time.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.readAny(p)
 	if c.flood {
 		if c.after += n; c.after > afterFlood {
-			return 0, errFlood
+			time.Sleep(floodPause)
 		}
 		return n, err
 	}

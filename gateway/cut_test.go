@@ -14,7 +14,7 @@ import (
 
 // The system does not keep for minutes what a client has not read that was cut off.
 func TestWhatACutClientHasNotGotIsForgotten(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, WriteTimeout: 50 * time.Millisecond})
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, WriteTimeout: 500 * time.Millisecond})
 	ws := f.dialRaw("/listen/t", 4096)
 	sse, in := f.raw(fmt.Sprintf("GET /pg/events?topic=t HTTP/1.1\r\nHost: %s\r\n\r\n", f.http.Listener.Addr()))
 	line, err := in.ReadString('\n')

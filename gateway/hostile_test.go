@@ -155,7 +155,7 @@ func (f *fixture) publish(topic string, first, last int) {
 }
 
 func TestSlowReaderIsToldWhatItLost(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 1 << 20, MaxPendingTotal: 1})
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 1 << 20, MaxPendingTotal: 1, WriteTimeout: time.Hour, SlowTimeout: time.Hour})
 	slow, quick := f.dialRaw("/listen/t?format=event", 64<<10), f.dial("/listen/t?format=event")
 	f.read(quick) // subscribe
 	const total, part = 2000, 50
@@ -203,7 +203,7 @@ func TestSlowReaderIsToldWhatItLost(t *testing.T) {
 func TestClientThatStaysSlowIsClosed(t *testing.T) {
 	for _, format := range []string{"event", "payload"} {
 		t.Run(format, func(t *testing.T) {
-			f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10, SlowTimeout: time.Nanosecond})
+			f := newFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10, SlowTimeout: time.Nanosecond, WriteTimeout: time.Hour})
 			slow := f.dialRaw("/listen/t?format="+format, 64<<10)
 			f.publish("t", 1, 2000)
 			eventually(t, "it is found slow", func() bool { return f.gw.Stats().Closed["slow"] == 1 })
@@ -216,7 +216,7 @@ func TestClientThatStaysSlowIsClosed(t *testing.T) {
 }
 
 func TestStuckReaderIsCut(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"*"}, WriteTimeout: 50 * time.Millisecond})
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, WriteTimeout: 500 * time.Millisecond})
 	f.dialRaw("/listen/t", 4096)
 	stream := f.stream("topic=t", nil) // reads nothing from here on
 	require.Contains(t, stream.next(), "retry")

@@ -17,7 +17,7 @@ import (
 )
 
 // open to as many clients as a test makes.
-var wide = gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, MaxClients: -1}
+var wide = gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, MaxClients: -1, PingInterval: time.Hour}
 
 // clients opens n raw WebSockets on path, several at a time.
 func (f *fixture) clients(n int, path func(i int) string) []*rawSocket {

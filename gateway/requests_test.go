@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/gateway"
@@ -109,39 +108,4 @@ func TestPanicInAuthorize(t *testing.T) {
 	require.Contains(t, log.String(), "requests_test.go", "where it was")
 	require.NoError(t, ws.CloseNow())
 	f.requireNothingLeft()
-}
-
-// The limit of time is one of the body: what happens once it is there has limits of its own.
-func TestPublishingMayTakeLongerThanReading(t *testing.T) {
-	f := newFixture(t, gateway.Config{Publish: []string{"*"}, ReadTimeout: 50 * time.Millisecond, PublishTimeout: time.Hour})
-	var held []*pgxpool.Conn
-	for range f.pool.Config().MaxConns {
-		conn, err := f.pool.Acquire(f.ctx())
-		require.NoError(t, err)
-		held = append(held, conn)
-	}
-	const callers = 5 // one of them publishes for all, the others wait for it
-	answered := make(chan int, callers)
-	for range callers {
-		go func() {
-			resp, err := http.Post(f.url("/notify/t"), "application/json", strings.NewReader("1"))
-			if err != nil {
-				answered <- 0
-				return
-			}
-			_ = resp.Body.Close()
-			answered <- resp.StatusCode
-		}()
-	}
-	select {
-	case status := <-answered:
-		require.Fail(t, "there is no connection to publish with", "%d", status)
-	case <-time.After(150 * time.Millisecond): // longer than the limit
-	}
-	for _, conn := range held {
-		conn.Release()
-	}
-	for range callers {
-		require.Equal(t, http.StatusNoContent, <-answered)
-	}
 }

@@ -44,7 +44,7 @@ var gatewayArea = area{
 		one("a refusal for good that is repeated for ever", "errors.go", "p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests", "p.Status != 0", "TestHeaders"),
 		one("a client for a header", "gateway.go", "\t\tmux.HandleFunc(\"HEAD \"+path, g.refuseHead) //", "\t\t_ = path //", "TestHeadMakesNoClient"),
 		one("bodies without an end", "request.go", "deadline = deadline.Add(g.cfg.ReadTimeout)", "deadline = time.Time{}", "TestUnfinishedBodiesEnd"),
-		one("a body's limit of time that outlives it", "notify.go", "\tif err == nil {\n\t\terr = g.bodyIsRead(w)\n\t}\n", "", "TestPublishingMayTakeLongerThanReading"),
+		one("a body's limit of time that outlives it", "notify.go", "\tif err == nil {\n\t\terr = g.bodyIsRead(w)\n\t}\n", "", "TestTheLimitOfABodyEndsWithIt"),
 		one("bodies where there are none", "request.go", "\t\t\t\terr = &noBody\n", "", "TestUnfinishedBodiesEnd"),
 		one("a panic that ends the process", "access.go", "\t\t\terr = &internalProblem\n", "\t\t\tpanic(v)\n", "TestPanicInAuthorize"),
 		one("a panic that nobody learns of", "access.go", "\t\t\tg.logPanic(\"Config.Authorize\", v)\n", "", "TestPanicInAuthorize"),
