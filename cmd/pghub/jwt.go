@@ -136,7 +136,7 @@ func readKey(file string) (key any, methods []string, err error) {
 }
 
 // fetchKeys fetches a JWK set now, every hour, and when a token names a key that is not known, though not more often than
-// every ten seconds: tokens with made-up names cost nothing.
+// every half minute: tokens with made-up names cost nothing.
 func fetchKeys(ctx context.Context, address string, failed func(error)) (keyfunc.Keyfunc, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -145,14 +145,14 @@ func fetchKeys(ctx context.Context, address string, failed func(error)) (keyfunc
 	if u.Scheme != "https" && u.Hostname() != "localhost" && u.Hostname() != "127.0.0.1" && u.Hostname() != "::1" {
 		return nil, fmt.Errorf("%q: keys are fetched by https", address)
 	}
-	const patience = 10 * time.Second
+	const patience, pause = 10 * time.Second, 30 * time.Second
 	mustSucceed := false
 	return keyfunc.NewDefaultOverrideCtx(ctx, []string{address}, keyfunc.Override{
 		Client:                    &http.Client{Timeout: patience},
 		HTTPTimeout:               patience,
 		NoErrorReturnFirstHTTPReq: &mustSucceed,
-		RateLimitWaitMax:          time.Millisecond,
-		RefreshUnknownKID:         rate.NewLimiter(rate.Every(patience), 1),
+		RateLimitWaitMax:          patience, // until the pause is over, and for fetching; one whose turn is later is refused at once
+		RefreshUnknownKID:         rate.NewLimiter(rate.Every(pause), 1),
 		RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
 			return func(_ context.Context, err error) { failed(err) }
 		},

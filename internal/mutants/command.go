@@ -52,7 +52,7 @@ var commandArea = area{
 		one("a token that lets stay for ever", "server.go", "s.gateway.Authorize, s.gateway.Expires = v.authorize, v.expires", "s.gateway.Authorize = v.authorize", "TestTokensAUser"),
 		one("a secret of any length", "jwt.go", "\t\tif len(secret) < least {\n", "\t\tif len(secret) == least+1 {\n", "TestMistakesWithKeys"),
 		one("keys by http", "jwt.go", "if u.Scheme != \"https\" && ", "if u.Scheme == \"\" && ", "TestMistakesWithKeys"),
-		one("new keys after an hour", "jwt.go", "rate.NewLimiter(rate.Every(patience), 1)", "rate.NewLimiter(0, 0)", "TestTokensAUser"),
+		one("new keys after an hour", "jwt.go", "rate.NewLimiter(rate.Every(pause), 1)", "rate.NewLimiter(0, min(0, int(pause)))", "TestTokensAUser"),
 		one("two ways in", "jwt.go", "\tcase cmd.IsSet(\"token\"):\n", "\tcase false:\n", "TestMistakesWithKeys"),
 
 		// Certificates.
