@@ -21,7 +21,8 @@ type Consumer struct {
 	codec  Codec
 	cancel context.CancelFunc
 	done   chan struct{}
-	loop   *loop // over Events; nil for a consumer that workers deliver to
+	loop   *loop   // over Events; nil for a consumer that workers deliver to
+	linger *linger // for a consumer of batches with a delay, else nil
 	panics atomic.Uint64
 
 	// resync is what brings the consumer's state up to date. owed says that it has to succeed before the next event. Both
@@ -181,7 +182,7 @@ func (c *Consumer) Name() string { return c.name }
 
 // seal has final delivered as the last event.
 func (c *Consumer) seal(final *Event, discard bool) {
-	if c.queue.seal(final, discard) {
+	if c.queue.seal(final, discard) || c.linger.hurries(c) {
 		c.hub.delivery.add(c)
 	}
 }

@@ -268,10 +268,10 @@ func (h *Hub) Consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 	if handler == nil {
 		return nil, errors.New("pghub: consumer: the handler is nil")
 	}
-	return h.consumer(ctx, handler, cfg, nil)
+	return h.consumer(ctx, handler, cfg, nil, nil)
 }
 
-func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, l *loop) (*Consumer, error) {
+func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, l *loop, held *linger) (*Consumer, error) {
 	if cfg == nil {
 		cfg = &ConsumerConfig{}
 	}
@@ -283,7 +283,7 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
 	}
 	c := newConsumer(h, handler, full)
-	c.loop = l
+	c.loop, c.linger = l, held
 	if err := h.roster.enter(c); err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
