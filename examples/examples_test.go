@@ -98,7 +98,9 @@ func TestService(t *testing.T) {
 	t.Run("serves", func(t *testing.T) {
 		s := startService(t, command(t, program, "DATABASE_URL="+pgtest.Database(t), "ADDR=127.0.0.1:0"))
 		s.await(`msg="pghub: listening"`)
-		status, body := s.request(http.MethodGet, "/healthz", "")
+		status, _ := s.request(http.MethodGet, "/livez", "")
+		require.Equal(t, http.StatusOK, status)
+		status, body := s.request(http.MethodGet, "/readyz", "")
 		require.Equal(t, http.StatusOK, status)
 		require.Equal(t, "listening\n", body)
 
@@ -120,7 +122,9 @@ func TestService(t *testing.T) {
 	t.Run("server away", func(t *testing.T) {
 		s := startService(t, command(t, program, "DATABASE_URL=postgres://u:secret@127.0.0.1:1/db", "ADDR=127.0.0.1:0"))
 		s.await("refused")
-		status, body := s.request(http.MethodGet, "/healthz", "")
+		status, _ := s.request(http.MethodGet, "/livez", "")
+		require.Equal(t, http.StatusOK, status)
+		status, body := s.request(http.MethodGet, "/readyz", "")
 		require.Equal(t, http.StatusServiceUnavailable, status)
 		require.Contains(t, []string{"waiting\n", "connecting\n"}, body)
 		status, _ = s.request(http.MethodPost, "/orders/7", `{"item":"book"}`)
