@@ -35,7 +35,8 @@ type Hub struct {
 type life int
 
 const (
-	lifeIdle life = iota
+	lifeIdle       life = iota
+	lifePublishing      // of a Publisher: it is never started
 	lifeRunning
 	lifeStopping
 	lifeStopped
@@ -249,7 +250,7 @@ func (h *Hub) State() State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch h.life {
-	case lifeIdle:
+	case lifeIdle, lifePublishing:
 		return StateIdle
 	case lifeStopping:
 		return StateStopping

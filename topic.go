@@ -16,11 +16,17 @@ func TopicOf[T any](name string) Topic[T] { return Topic[T]{name} }
 // Name returns the topic as it is given to the other methods of this package, and to LISTEN.
 func (t Topic[T]) Name() string { return t.name }
 
-// Notifier publishes: a [Hub]. Methods may be added to it; in tests embed it into a double of yours.
+// Notifier publishes: a [Hub] or a [Publisher]. Methods may be added to it: embed it into a double for your tests.
 type Notifier interface {
 	Notify(ctx context.Context, topic string, key []int64, value any) error
 	NotifyTx(ctx context.Context, tx Execer, topic string, key []int64, value any) error
+	NotifySQLTx(ctx context.Context, tx SQLExecer, topic string, key []int64, value any) error
 }
+
+var (
+	_ Notifier = (*Hub)(nil)
+	_ Notifier = (*Publisher)(nil)
+)
 
 // Notify publishes an event. It is [Hub.Notify], and answers like that.
 func (t Topic[T]) Notify(ctx context.Context, via Notifier, key []int64, value T) error {
@@ -30,6 +36,11 @@ func (t Topic[T]) Notify(ctx context.Context, via Notifier, key []int64, value T
 // NotifyTx publishes an event inside a transaction of yours. It is [Hub.NotifyTx], and answers like that.
 func (t Topic[T]) NotifyTx(ctx context.Context, via Notifier, tx Execer, key []int64, value T) error {
 	return via.NotifyTx(ctx, tx, t.name, key, value)
+}
+
+// NotifySQLTx publishes an event inside a transaction of database/sql. It is [Hub.NotifySQLTx], and answers like that.
+func (t Topic[T]) NotifySQLTx(ctx context.Context, via Notifier, tx SQLExecer, key []int64, value T) error {
+	return via.NotifySQLTx(ctx, tx, t.name, key, value)
 }
 
 // TopicHandler is called with the events of a [Topic], as [Handler] is: one at a time, in order, with a context that ends
