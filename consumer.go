@@ -30,6 +30,8 @@ type Consumer struct {
 	resync func(context.Context, Gap) error
 	owed   *owedResync
 
+	resyncing resyncing
+
 	// Owned by router.mu.
 	subs      []*subscription // sorted by topic
 	unsettled int             // of these, not in effect yet
@@ -73,6 +75,7 @@ func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 		name:      cfg.Name,
 		resync:    cfg.Resync,
 		loadFirst: cfg.ResyncFirst,
+		resyncing: resyncing{every: cfg.ResyncEvery, jitter: cfg.ResyncJitter},
 		codec:     cfg.Codec,
 		queue:     newQueue(cfg.QueueSize, cfg.Overflow, &hub.brake),
 		done:      make(chan struct{}),
