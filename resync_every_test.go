@@ -3,6 +3,8 @@ package pghub
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -99,22 +101,33 @@ func TestResyncJitter(t *testing.T) {
 	for range 5 {
 		onFake(t, func(t *testing.T, server *fakepg.Server) {
 			hub := fakeHub(t, server, Config{ProbeInterval: -1, ReconnectMin: time.Millisecond, ReconnectMax: time.Hour})
-			var calls []time.Time
+			var mu sync.Mutex
+			var moments []time.Time // of calls
 			var event time.Time
 			_, err := hub.Consumer(within(t), func(_ context.Context, ev *Event) {
+				mu.Lock()
+				defer mu.Unlock()
 				if ev.Advisory == nil {
 					event = time.Now()
 				}
 			}, &ConsumerConfig{
 				Topics: []string{"a"}, ResyncFirst: true, ResyncEvery: 24 * time.Hour, ResyncJitter: time.Hour,
 				Resync: func(context.Context, Gap) error {
-					calls = append(calls, time.Now())
+					mu.Lock()
+					defer mu.Unlock()
+					moments = append(moments, time.Now())
 					return nil
 				},
 			})
 			require.NoError(t, err)
+			seen := func() (calls []time.Time, ev time.Time) {
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				return slices.Clone(moments), event
+			}
 			startHub(t, hub)
-			synctest.Wait()
+			calls, _ := seen()
 			require.Len(t, calls, 1)
 			require.Zero(t, time.Since(calls[0]))
 			server.Kill()
@@ -122,12 +135,12 @@ func TestResyncJitter(t *testing.T) {
 			lost := time.Now()
 			server.Notify("a", "e")
 			time.Sleep(time.Hour)
-			synctest.Wait()
+			calls, came := seen()
 			require.Len(t, calls, 2)
-			require.False(t, event.Before(calls[1]), "events wait for it")
+			require.False(t, came.Before(calls[1]), "events wait for it")
 			waits = append(waits, calls[1].Sub(lost))
 			time.Sleep(25 * time.Hour)
-			synctest.Wait()
+			calls, _ = seen()
 			require.Len(t, calls, 3)
 			periods = append(periods, calls[2].Sub(calls[1]))
 		})
