@@ -336,7 +336,7 @@ func TestBatchNamesWhatIsWrong(t *testing.T) {
 
 // Many publishers, batches with and without a delay: every event once, in order.
 func TestBatchLosesNothing(t *testing.T) {
-	const events = 5000
+	const events = 1200
 	hub := realHub(t, Config{})
 	type seen struct {
 		keys []int64
