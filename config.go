@@ -204,8 +204,11 @@ func (cfg ConsumerConfig) withDefaults(hub *Config) (ConsumerConfig, error) {
 	if cfg.Overflow < DropOldest || cfg.Overflow > CloseConsumer {
 		return cfg, fmt.Errorf("pghub: ConsumerConfig.Overflow %d is not known", cfg.Overflow)
 	}
-	if (cfg.ResyncFirst || cfg.ResyncEvery != 0 || cfg.ResyncJitter != 0) && cfg.Resync == nil {
-		return cfg, errors.New("pghub: ConsumerConfig.ResyncFirst, ResyncEvery and ResyncJitter need a Resync")
+	if cfg.ResyncFirst && cfg.Resync == nil {
+		return cfg, errors.New("pghub: ConsumerConfig.ResyncFirst needs a Resync")
+	}
+	if (cfg.ResyncEvery != 0 || cfg.ResyncJitter != 0) && cfg.Resync == nil {
+		return cfg, errors.New("pghub: ConsumerConfig.ResyncEvery and ResyncJitter need a Resync")
 	}
 	if cfg.ResyncEvery < 0 || cfg.ResyncJitter < 0 {
 		return cfg, fmt.Errorf("pghub: ConsumerConfig.ResyncEvery %v and ResyncJitter %v must not be negative", cfg.ResyncEvery, cfg.ResyncJitter)
