@@ -36,7 +36,7 @@ const defaultBatch = 256
 // BatchConsumer makes a consumer whose handler gets all that waits at once, up to a number: for work that is cheaper for many
 // than for one, such as a query for the rows with these keys. The configuration may be nil. In all else it is [Hub.Consumer].
 //
-// A batch ends before a supervisory event, so that Resync is called between the events before a gap and those behind it. All
+// A batch ends before a supervisory event, and around an announced gap, so that Resync is called between the events before a gap and those behind it. All
 // but the last of a batch count as delivered, in Stats, when the handler gets them. If the handler panics the batch is over.
 func (h *Hub) BatchConsumer(ctx context.Context, handler BatchHandler, cfg *BatchConfig) (*Consumer, error) {
 	if handler == nil {
@@ -66,7 +66,7 @@ type batching struct {
 // handle is the consumer's Handler: it takes out what may go with the first event.
 func (b *batching) handle(ctx context.Context, first *Event) {
 	events := []*Event{first}
-	if first.Advisory == nil {
+	if first.Advisory == nil && !announcesGap(first.Payload) { // behind a gap Resync is called first
 		if q := &ConsumerFrom(ctx).queue; b.latest {
 			events = b.takeLatest(q, first)
 		} else {
@@ -122,6 +122,9 @@ func (q *queue) more() *Event {
 	if q.at == len(q.hand) {
 		return q.fetchMore()
 	}
+	if announcesGap(q.hand[q.at].Payload) {
+		return nil
+	}
 	q.done()
 	q.at++
 	return q.hand[q.at-1]
@@ -131,7 +134,7 @@ func (q *queue) more() *Event {
 func (q *queue) fetchMore() *Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.lead) > 0 || q.ring.n == 0 || q.ring.at(0).isAdvisory() {
+	if len(q.lead) > 0 || q.ring.n == 0 || q.ring.at(0).isAdvisory() || announcesGap(q.ring.at(0).run[0].Payload) {
 		return nil
 	}
 	q.done()

@@ -103,6 +103,34 @@ func TestBatchEndsAtAGap(t *testing.T) {
 	}
 }
 
+// An announced gap is alone too, and Resync is called behind it.
+func TestBatchEndsAtAnAnnouncedGap(t *testing.T) {
+	for name, latest := range map[string]bool{"all": false, "latest": true} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, server *fakepg.Server) {
+				hub, b := fakeHub(t, server, Config{}), newBatches()
+				batchConsumer(t, hub, b, BatchConfig{Latest: latest, ConsumerConfig: ConsumerConfig{QueueSize: 100_000, Resync: func(context.Context, Gap) error {
+					b.note("resync")
+					return nil
+				}}})
+				server.Notify("a", "e0")
+				<-b.busy
+				const mark = `e:{"pghub":"gap"}`
+				for _, payload := range []string{"e1", "e2", mark, "e1", mark, mark, "e3", "e4"} {
+					server.Notify("a", payload)
+					if latest { // each in a run of its own, once
+						synctest.Wait()
+					}
+				}
+				synctest.Wait()
+				close(b.release)
+				synctest.Wait()
+				require.Equal(t, []string{"a e1, a e2", "a " + mark, "resync", "a e1", "a " + mark, "resync", "a " + mark, "resync", "a e3, a e4"}, mustSkip(t, b.all(), "a e0"))
+			})
+		})
+	}
+}
+
 // Of those about the same topic and key the latest is left, in its place; Max counts these.
 func TestBatchLatest(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {

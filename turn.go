@@ -48,7 +48,7 @@ func (c *Consumer) handle(ev *Event) {
 		case ev.Advisory != nil:
 			c.advised(ev.Advisory)
 		case c.resync != nil && announcesGap(ev.Payload):
-			c.owed = &owedResync{gap: announcedGap(ev.Payload)}
+			c.owed = &owedResync{gap: announcedGap(ev.Payload), hasGap: true}
 		}
 	}()
 	if !ev.isResyncMark() {
