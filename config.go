@@ -43,6 +43,15 @@ type Config struct {
 	// 0: 10 s and 5 s. A negative ProbeInterval turns both off: a half-open connection may then go unnoticed for ever.
 	ProbeInterval, ProbeTimeout time.Duration
 
+	// PollOnly has the hub not listen at all: for a place where LISTEN is impossible, such as a pooler in transaction mode that
+	// nothing leads past, or a standby. No connection is opened, subscriptions are in effect at once, and nothing comes but
+	// the calls of Resync that ResyncFirst and ResyncEvery ask for. Notify works as ever.
+	PollOnly bool
+
+	// ResyncLimit is how many calls of Resync may run at a time, in all consumers of the hub together; others wait. After a
+	// lost connection all of them are due at once. 0: no limit.
+	ResyncLimit int
+
 	// QueueSize is how many events may wait for a consumer whose ConsumerConfig does not say. 0: 16384. Negative:
 	// unbounded.
 	QueueSize int
@@ -96,6 +105,15 @@ type ConsumerConfig struct {
 	// that is committed after that. Gap is zero then. A cache loads there, and only there.
 	ResyncFirst bool
 
+	// ResyncEvery has Resync called so long after it last succeeded, with or without a gap, and during an outage too: a net under
+	// what events bring, and with Config.PollOnly all there is. Gap is zero then. 0: never.
+	ResyncEvery time.Duration
+
+	// ResyncJitter has Resync wait a random time up to this at a gap, and lengthens each period of ResyncEvery by such a time: after
+	// a failover thousands of processes find a gap in the same moment. Events queue up meanwhile. The first call, of
+	// ResyncFirst, does not wait. 0: none does.
+	ResyncJitter time.Duration
+
 	// Codec of this consumer's events. nil: the hub's.
 	Codec Codec
 }
@@ -136,7 +154,7 @@ const (
 )
 
 func (cfg Config) withDefaults() (Config, error) {
-	if cfg.Pool == nil && cfg.ListenConfig == nil {
+	if cfg.Pool == nil && cfg.ListenConfig == nil && !cfg.PollOnly {
 		return cfg, errors.New("pghub: Config needs a Pool or a ListenConfig")
 	}
 	if !utf8.ValidString(cfg.Name) || strings.IndexByte(cfg.Name, 0) >= 0 {
@@ -155,6 +173,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.ProbeTimeout < 0 || cfg.PublishTimeout < 0 || cfg.StopTimeout < 0 {
 		return cfg, fmt.Errorf("pghub: Config.ProbeTimeout %v, PublishTimeout %v and StopTimeout %v must not be negative",
 			cfg.ProbeTimeout, cfg.PublishTimeout, cfg.StopTimeout)
+	}
+	if cfg.ResyncLimit < 0 {
+		return cfg, fmt.Errorf("pghub: Config.ResyncLimit %d must not be negative", cfg.ResyncLimit)
 	}
 	if cfg.QueueSize < 0 {
 		cfg.QueueSize = unboundedQueue
@@ -185,6 +206,12 @@ func (cfg ConsumerConfig) withDefaults(hub *Config) (ConsumerConfig, error) {
 	}
 	if cfg.ResyncFirst && cfg.Resync == nil {
 		return cfg, errors.New("pghub: ConsumerConfig.ResyncFirst needs a Resync")
+	}
+	if (cfg.ResyncEvery != 0 || cfg.ResyncJitter != 0) && cfg.Resync == nil {
+		return cfg, errors.New("pghub: ConsumerConfig.ResyncEvery and ResyncJitter need a Resync")
+	}
+	if cfg.ResyncEvery < 0 || cfg.ResyncJitter < 0 {
+		return cfg, fmt.Errorf("pghub: ConsumerConfig.ResyncEvery %v and ResyncJitter %v must not be negative", cfg.ResyncEvery, cfg.ResyncJitter)
 	}
 	return cfg, checkTopics(cfg.Topics)
 }

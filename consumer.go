@@ -21,13 +21,16 @@ type Consumer struct {
 	codec  Codec
 	cancel context.CancelFunc
 	done   chan struct{}
-	loop   *loop // over Events; nil for a consumer that workers deliver to
+	loop   *loop   // over Events; nil for a consumer that workers deliver to
+	linger *linger // for a consumer of batches with a delay, else nil
 	panics atomic.Uint64
 
 	// resync is what brings the consumer's state up to date. owed says that it has to succeed before the next event. Both
 	// are owned by whoever has the consumer's turn.
 	resync func(context.Context, Gap) error
 	owed   *owedResync
+
+	resyncing resyncing
 
 	// Owned by router.mu.
 	subs      []*subscription // sorted by topic
@@ -72,6 +75,7 @@ func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 		name:      cfg.Name,
 		resync:    cfg.Resync,
 		loadFirst: cfg.ResyncFirst,
+		resyncing: resyncing{every: cfg.ResyncEvery, jitter: cfg.ResyncJitter},
 		codec:     cfg.Codec,
 		queue:     newQueue(cfg.QueueSize, cfg.Overflow, &hub.brake),
 		done:      make(chan struct{}),
@@ -181,7 +185,7 @@ func (c *Consumer) Name() string { return c.name }
 
 // seal has final delivered as the last event.
 func (c *Consumer) seal(final *Event, discard bool) {
-	if c.queue.seal(final, discard) {
+	if c.queue.seal(final, discard) || c.linger.hurries(c) {
 		c.hub.delivery.add(c)
 	}
 }

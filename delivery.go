@@ -58,8 +58,20 @@ func (d *delivery) add(ready ...*Consumer) {
 			c.loop.wakeUp()
 			continue
 		}
+		if c.linger.holds(c) {
+			continue
+		}
 		d.ready.push(c)
 	}
+	s, hired := d.hireLocked()
+	d.mu.Unlock()
+	d.begin(s, hired)
+}
+
+// bring schedules a consumer that has waited already.
+func (d *delivery) bring(c *Consumer) {
+	d.mu.Lock()
+	d.ready.push(c)
 	s, hired := d.hireLocked()
 	d.mu.Unlock()
 	d.begin(s, hired)
@@ -116,7 +128,7 @@ func (d *delivery) turn(w *worker, s *shift, c *Consumer) (again bool) {
 func (d *delivery) next(s *shift, last *Consumer, again bool) *Consumer {
 	if s.over.Load() { // without the lock: thousands may come back together
 		if again {
-			d.add(last)
+			d.bring(last)
 		}
 		return nil
 	}

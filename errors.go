@@ -33,6 +33,9 @@ var (
 	// or may not be delivered. It is not sent again by the hub; do so only if receiving it twice does no harm.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 
+	// ErrNotHeard: an event that Check has published did not come back. Pool and ListenConfig point at different databases,
+	// or something between listener and server swallows notifications.
+	ErrNotHeard = errors.New("a notification did not come back")
 	// ErrPooler: something between hub and server accepts LISTEN and delivers nothing, as PgBouncer in transaction
 	// mode does. Set Config.ListenConfig to reach the server itself, or a session-mode pool.
 	ErrPooler = errors.New("connection pooler delivers no notifications")

@@ -35,7 +35,7 @@ func (h *Hub) loop(ctx context.Context, topics []string) (*Consumer, error) {
 	if len(topics) == 0 {
 		return nil, fmt.Errorf("pghub: events: %w: none is given", ErrTopic)
 	}
-	return h.consumer(ctx, nil, &ConsumerConfig{Topics: topics}, &loop{wake: make(chan struct{}, 1), goroutine: goroutineID()})
+	return h.consumer(ctx, nil, &ConsumerConfig{Topics: topics}, &loop{wake: make(chan struct{}, 1), goroutine: goroutineID()}, nil)
 }
 
 // iterate delivers a consumer's events to a loop's body until that is left, or no event follows.

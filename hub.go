@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/pghub/pghub/internal/source"
 )
 
 // Hub is a publish/subscribe hub over PostgreSQL LISTEN/NOTIFY; see the package comment for what it promises. All methods
@@ -20,6 +22,7 @@ type Hub struct {
 	router     *router
 	supervisor *supervisor
 	publisher  *publisher
+	resyncs    chan struct{} // has room for as many as may run at a time; nil: no limit
 
 	cut    context.Context // ends when the hub is cut off
 	cutOff context.CancelFunc
@@ -35,7 +38,8 @@ type Hub struct {
 type life int
 
 const (
-	lifeIdle life = iota
+	lifeIdle       life = iota
+	lifePublishing      // of a Publisher: it is never started
 	lifeRunning
 	lifeStopping
 	lifeStopped
@@ -52,7 +56,14 @@ func New(cfg Config) (*Hub, error) {
 	h.report = newReporter(&h.cfg)
 	h.delivery = newDelivery(h.nameSlow)
 	h.router = newRouter(h.report, h.delivery, &h.brake)
-	h.supervisor = newSupervisor(&h.cfg, &listener{&h.cfg, h.report}, h.router, h.report)
+	var src source.Source = &listener{&h.cfg, h.report}
+	if cfg.PollOnly {
+		src = silence{}
+	}
+	h.supervisor = newSupervisor(&h.cfg, src, h.router, h.report)
+	if cfg.ResyncLimit > 0 {
+		h.resyncs = make(chan struct{}, cfg.ResyncLimit)
+	}
 	if cfg.Pool != nil {
 		h.publisher = newPublisher(h.cut, pooled{cfg.Pool}, cfg.PublishTimeout, h.report)
 	}
@@ -233,6 +244,7 @@ func (h *Hub) calling(ctx context.Context) []*Consumer {
 // retire counts a consumer out that has had its last event.
 func (h *Hub) retire(c *Consumer) {
 	c.cancel()
+	c.resyncing.stop()
 	h.router.forget(c)
 	h.roster.leave(c)
 }
@@ -249,7 +261,7 @@ func (h *Hub) State() State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch h.life {
-	case lifeIdle:
+	case lifeIdle, lifePublishing:
 		return StateIdle
 	case lifeStopping:
 		return StateStopping
@@ -268,10 +280,10 @@ func (h *Hub) Consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 	if handler == nil {
 		return nil, errors.New("pghub: consumer: the handler is nil")
 	}
-	return h.consumer(ctx, handler, cfg, nil)
+	return h.consumer(ctx, handler, cfg, nil, nil)
 }
 
-func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, l *loop) (*Consumer, error) {
+func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig, l *loop, held *linger) (*Consumer, error) {
 	if cfg == nil {
 		cfg = &ConsumerConfig{}
 	}
@@ -283,7 +295,7 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
 	}
 	c := newConsumer(h, handler, full)
-	c.loop = l
+	c.loop, c.linger = l, held
 	if err := h.roster.enter(c); err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
@@ -292,6 +304,7 @@ func (h *Hub) consumer(ctx context.Context, handler Handler, cfg *ConsumerConfig
 		h.retire(c)
 		return nil, fmt.Errorf("pghub: consumer: %w", err)
 	}
+	c.resyncEvery()
 	if err := c.Subscribe(ctx, full.Topics...); err != nil {
 		if l == nil {
 			_ = c.Close() // never fails

@@ -76,6 +76,10 @@ func (q *queue) done() { q.delivered.Store(q.delivered.Load() + 1) }
 func (q *queue) fetch() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.fetchLocked()
+}
+
+func (q *queue) fetchLocked() bool {
 	if q.recall.Load() {
 		q.recall.Store(false)
 		if q.overflowedLocked() && !q.void {

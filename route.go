@@ -147,7 +147,7 @@ func (r *router) flushLocked() {
 func (r *router) putLocked(c *Consumer, runs ...run) {
 	const together = 64 // consumers: while these are delivered to, the others are brought theirs
 	wake, overflowed := c.queue.put(runs...)
-	if wake {
+	if wake || c.linger.hurries(c) {
 		if r.ready = append(r.ready, c); len(r.ready) == together {
 			r.wakeLocked()
 		}

@@ -199,7 +199,7 @@ func (r *router) settledOneLocked(c *Consumer) {
 }
 
 func (r *router) adviseLocked(c *Consumer, ev *Event) {
-	if c.queue.advise(ev) {
+	if c.queue.advise(ev) || c.linger.hurries(c) {
 		r.delivery.add(c)
 	}
 }

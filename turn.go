@@ -13,6 +13,7 @@ const turnEvents = 256
 // owedResync is a call of Resync that has to succeed before the next event is delivered.
 type owedResync struct {
 	gap      Gap
+	hasGap   bool // as opposed to the first call, and those of ResyncEvery
 	failures int
 }
 
@@ -47,7 +48,7 @@ func (c *Consumer) handle(ev *Event) {
 		case ev.Advisory != nil:
 			c.advised(ev.Advisory)
 		case c.resync != nil && announcesGap(ev.Payload):
-			c.owed = &owedResync{gap: announcedGap(ev.Payload)}
+			c.owed = &owedResync{gap: announcedGap(ev.Payload), hasGap: true}
 		}
 	}()
 	if !ev.isResyncMark() {
@@ -62,7 +63,7 @@ func (c *Consumer) advised(a *Advisory) {
 	case a.Final:
 		c.hub.retire(c)
 	case c.resync != nil && a.wantsResync():
-		c.owed = &owedResync{gap: a.Gap}
+		c.owed = &owedResync{gap: a.Gap, hasGap: a.Action != ""}
 	}
 }
 
@@ -73,8 +74,9 @@ func (c *Consumer) resyncUntilDone() {
 		if n := c.owed.failures; n > 0 {
 			c.wait(backoff(n-1, cfg.ReconnectMin, cfg.ReconnectMax))
 		}
-		if c.ctx.Err() == nil && c.tryResync() {
+		if leave, ok := c.admitted(); ok && c.tryResync(leave) {
 			c.owed = nil
+			c.resyncing.again()
 			return
 		}
 	}
@@ -94,7 +96,9 @@ func (c *Consumer) wait(d time.Duration) {
 	}
 }
 
-func (c *Consumer) tryResync() (ok bool) {
+// tryResync calls Resync, and leave after it.
+func (c *Consumer) tryResync(leave func()) (ok bool) {
+	defer leave()
 	var err error
 	returned := false
 	defer func() {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -71,24 +70,6 @@ func TestQuickstart(t *testing.T) {
 	})
 }
 
-func TestCache(t *testing.T) {
-	program := build(t, "cache")
-	dsn := pgtest.Database(t)
-	for range 2 {
-		out, log := finish(t, command(t, program, "DATABASE_URL="+dsn))
-		require.Regexp(t, regexp.MustCompile(`^cache 1 equals the table: 192 rows, after \d+ events and 1 reconnects
-cache 2 equals the table: 192 rows, after 134 events and 0 reconnects
-the price of item 255 is 2552
-$`), out)
-		require.Equal(t, 1, strings.Count(log, "reload, because of a gap"), log)
-	}
-	conn := pgtest.Conn(t, dsn)
-	var schemas int
-	require.NoError(t, conn.QueryRow(t.Context(),
-		`SELECT count(*) FROM pg_namespace WHERE nspname = 'pghub_example'`).Scan(&schemas))
-	require.Zero(t, schemas, "it leaves nothing behind")
-}
-
 func TestService(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("NOT TESTED: there are no signals to stop a process gracefully")
@@ -98,7 +79,9 @@ func TestService(t *testing.T) {
 	t.Run("serves", func(t *testing.T) {
 		s := startService(t, command(t, program, "DATABASE_URL="+pgtest.Database(t), "ADDR=127.0.0.1:0"))
 		s.await(`msg="pghub: listening"`)
-		status, body := s.request(http.MethodGet, "/healthz", "")
+		status, _ := s.request(http.MethodGet, "/livez", "")
+		require.Equal(t, http.StatusOK, status)
+		status, body := s.request(http.MethodGet, "/readyz", "")
 		require.Equal(t, http.StatusOK, status)
 		require.Equal(t, "listening\n", body)
 
@@ -120,7 +103,9 @@ func TestService(t *testing.T) {
 	t.Run("server away", func(t *testing.T) {
 		s := startService(t, command(t, program, "DATABASE_URL=postgres://u:secret@127.0.0.1:1/db", "ADDR=127.0.0.1:0"))
 		s.await("refused")
-		status, body := s.request(http.MethodGet, "/healthz", "")
+		status, _ := s.request(http.MethodGet, "/livez", "")
+		require.Equal(t, http.StatusOK, status)
+		status, body := s.request(http.MethodGet, "/readyz", "")
 		require.Equal(t, http.StatusServiceUnavailable, status)
 		require.Contains(t, []string{"waiting\n", "connecting\n"}, body)
 		status, _ = s.request(http.MethodPost, "/orders/7", `{"item":"book"}`)
@@ -198,7 +183,7 @@ func TestTail(t *testing.T) {
 func TestExamplesCanBeCopied(t *testing.T) {
 	files, err := filepath.Glob("*/*.go")
 	require.NoError(t, err)
-	more, err := filepath.Glob("../gateway/examples/*/*.go")
+	more, err := filepath.Glob("../*/examples/*/*.go")
 	require.NoError(t, err)
 	require.NotEmpty(t, more)
 	for _, file := range append(files, more...) {

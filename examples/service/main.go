@@ -1,8 +1,8 @@
 // Service is the skeleton of a service that lives with pghub: the hub runs in an errgroup next to an HTTP server, the
-// server says whether the hub is listening, and SIGINT or SIGTERM stops both, gracefully.
+// server says whether events get through, and SIGINT or SIGTERM stops both, gracefully.
 //
 //	go run ./examples/service
-//	curl -i localhost:8080/healthz
+//	curl -i localhost:8080/readyz
 //	curl -i localhost:8080/orders/7 -d '{"item":"book"}'
 //
 // DATABASE_URL names the PostgreSQL server. ADDR is where to serve HTTP, localhost:8080 unless it is set.
@@ -60,7 +60,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: routes(hub), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: routes(hub, log), ReadHeaderTimeout: 5 * time.Second}
 	log.Info("serving HTTP", "addr", listener.Addr())
 
 	// Whichever part fails ends the others. On the way out HTTP comes first and the hub last, because requests under
@@ -68,7 +68,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	hubCtx, stopHub := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error {
-		return hub.Run(hubCtx) // waits for a server that is away, however long; /healthz says so meanwhile
+		return hub.Run(hubCtx) // waits for a server that is away, however long; /readyz says so meanwhile
 	})
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -86,14 +86,21 @@ func run(ctx context.Context, log *slog.Logger) error {
 	return group.Wait()
 }
 
-func routes(hub *pghub.Hub) http.Handler {
+func routes(hub *pghub.Hub, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		state := hub.State()
-		if state != pghub.StateListening {
-			w.WriteHeader(http.StatusServiceUnavailable)
+	// A process that answers is alive. It must not ask the database: while that is away every process would be restarted,
+	// again and again, and all of them would come back at once.
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	// It is ready for requests when an event that it publishes comes back to it.
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := hub.Check(ctx); err != nil {
+			log.Warn("not ready", "error", err)
+			http.Error(w, hub.State().String(), http.StatusServiceUnavailable)
+			return
 		}
-		fmt.Fprintln(w, state)
+		fmt.Fprintln(w, hub.State())
 	})
 	mux.HandleFunc("POST /orders/{id}", func(w http.ResponseWriter, r *http.Request) {
 		id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)

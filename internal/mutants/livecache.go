@@ -1,0 +1,30 @@
+package main
+
+var livecacheArea = area{
+	name:     "livecache",
+	folder:   "livecache",
+	packages: []string{"livecache"},
+	mutants: []mutant{
+		// The fence.
+		sampled(one("no fence", "load.go", "case f.fenced || f.generation != c.generation.Load():", "case false:", "TestFence TestOracle")),
+		one("no fence for a key", "load.go", "f.fenced || f.generation", "f.generation", "TestFence"),
+		one("no fence at a gap", "load.go", "f.fenced || f.generation != c.generation.Load():", "f.fenced:", "TestFence"),
+		one("a load that is too old is joined", "cache.go", "\t\t\tf.fenced = true\n\t\t\tdelete(c.flights, key)\n", "\t\t\tf.fenced = true\n", "TestFence"),
+		one("a load from before a gap is joined", "cache.go", "\t\tif f.began {\n\t\t\tdelete(c.flights, key)\n\t\t}\n", "\t\t_, _ = key, f\n", "TestFence"),
+		one("a load that has not begun is thrown away", "cache.go", "f != nil && f.began {", "f != nil {", "TestFenceSparesWhatHasNotBegun"),
+		one("an event forgotten", "cache.go", "\t\tc.entries.Invalidate(key)\n", "", "TestReadsThroughAndForgets TestOracle"),
+
+		// Gaps, and times without events.
+		sampled(one("a gap that drops nothing", "events.go", "\tc.setLiveLocked(true)\n\tgeneration", "\tc.live.Store(true)\n\tgeneration", "TestGapDropsAll")),
+		one("kept where no events come", "load.go", "case !c.live.Load():", "case false:", "TestLife TestOutageLoadThrough"),
+		one("joined where no events come", "load.go", ", f.began && !c.live.Load()", "", "TestOutageLoadThrough"),
+		one("kept when the hub has stopped", "events.go", "case ev.Advisory.Final, ", "case ", "TestLife"),
+		one("LoadAll goes back", "events.go", "c.entries.SetIfAbsent", "c.entries.Set", "TestLoadAllDoesNotGoBack"),
+		one("LoadAll undoes Invalidate", "events.go", "; !newer {", "; !newer || true {", "TestLoadAllDoesNotGoBack"),
+
+		// Events that are not understood, and loads that fail.
+		sampled(one("an event that is passed over", "events.go", "if !understood {", "if false && !understood {", "TestWhatIsNotUnderstoodDropsAll")),
+		one("a loader that is lost", "load.go", "if !returned && err == errEnded {", "if false && !returned {", "TestLoadFails"),
+		one("an error that is kept", "load.go", "\t\tif err == nil {\n", "\t\tif true {\n", "TestLoadFails"),
+	},
+}

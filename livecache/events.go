@@ -1,0 +1,111 @@
+package livecache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pghub/pghub"
+)
+
+// handle is the handler of the cache's consumer.
+func (c *Cache[K, V]) handle(_ context.Context, ev *pghub.Event) {
+	switch {
+	case ev.Advisory == nil:
+		c.apply(ev)
+	case ev.Advisory.Final, ev.Advisory.Action == pghub.ActionDisconnect && c.cfg.Outage == LoadThrough:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.setLiveLocked(false)
+	}
+}
+
+// apply forgets what an event is about. Whatever Key does, the event is not passed over.
+func (c *Cache[K, V]) apply(ev *pghub.Event) {
+	understood := false
+	defer func() {
+		if !understood { // also where Key panics, or ends the goroutine: the hub reports that
+			c.InvalidateAll()
+		}
+	}()
+	keys, err := c.keysOf(ev)
+	switch {
+	case err == nil:
+		c.Invalidate(keys...)
+		understood = true
+	case !errors.Is(err, ErrAll):
+		c.misunderstood.Add(1)
+		c.cfg.OnError(fmt.Errorf("livecache: everything is dropped: %w", err))
+	}
+}
+
+func (c *Cache[K, V]) keysOf(ev *pghub.Event) ([]K, error) {
+	own := &pghub.Event{Topic: ev.Topic, Payload: ev.Payload, PID: ev.PID} // ev is shared with other consumers
+	if err := c.cfg.Codec.Decode(own); err != nil {
+		return nil, &pghub.DecodeError{Topic: ev.Topic, Payload: ev.Payload, Err: err}
+	}
+	return c.cfg.Key(own)
+}
+
+// resync is called when the topic has come into effect, and after each gap, before the next event.
+func (c *Cache[K, V]) resync(ctx context.Context, _ pghub.Gap) error {
+	c.mu.Lock()
+	c.setLiveLocked(true)
+	generation := c.generation.Load()
+	c.spared = make(map[K]struct{})
+	c.mu.Unlock()
+	var values map[K]V
+	if c.cfg.LoadAll != nil {
+		var err error
+		if values, err = c.cfg.LoadAll(ctx); err != nil {
+			return fmt.Errorf("livecache: LoadAll: %w", err)
+		}
+	}
+	c.fill(values, generation)
+	c.becomes.Do(func() { close(c.ready) })
+	return nil
+}
+
+// fill keeps what LoadAll has read. No event has been delivered meanwhile: those wait behind Resync. What Get has loaded meanwhile is
+// not older, and stays. What was invalidated by hand may be newer than what was read, and is left out.
+func (c *Cache[K, V]) fill(values map[K]V, generation uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	spared := c.spared
+	c.spared = nil
+	if !c.live.Load() || c.generation.Load() != generation {
+		return
+	}
+	for key, value := range values {
+		if _, newer := spared[key]; !newer {
+			c.entries.SetIfAbsent(key, entry[V]{value, true, generation})
+		}
+	}
+}
+
+// Rows is a Key for tables whose key is one integer: what pghub.watch announces at any level, and what Notify sends with the
+// keys of rows and nothing else to say. A TRUNCATE, the end of a mute, and an event that names no rows are [ErrAll].
+func Rows(ev *pghub.Event) ([]int64, error) {
+	var change pghub.Change
+	if ev.Value != nil {
+		var err error
+		if change, err = pghub.Decode[pghub.Change](ev); err != nil {
+			return nil, err
+		}
+	}
+	if change.Op == pghub.Truncate || change.Op == pghub.Unmute || change.Width > 1 || len(change.IDs) > 0 {
+		return nil, ErrAll
+	}
+	var keys []int64
+	if change.Part == 0 && change.OldKey == nil {
+		keys = ev.Key
+	} else {
+		for key := range change.Keys(ev.Key) {
+			keys = append(keys, key...)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, ErrAll
+	}
+	return keys, nil
+}
