@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/pghub/pghub/internal/source"
 )
 
 // Hub is a publish/subscribe hub over PostgreSQL LISTEN/NOTIFY; see the package comment for what it promises. All methods
@@ -27,8 +29,9 @@ type Hub struct {
 	roster  *roster
 	stopped chan struct{} // closed when everything has ended
 
-	mu   sync.Mutex
-	life life
+	mu     sync.Mutex
+	life   life
+	guests []source.Guest
 }
 
 // life is where a hub stands in its life.
@@ -188,6 +191,7 @@ func (h *Hub) shutDown(started bool, cause error) {
 	if h.publisher != nil {
 		h.publisher.close(h.cut)
 	}
+	h.stopGuests(h.cut)
 	if started {
 		h.supervisor.stop(h.cut)
 	}
