@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -188,19 +186,7 @@ func TestFaults(t *testing.T) {
 	for i := range 4 {
 		o.writers.Go(func() { o.write(uint64(i)) })
 	}
-	var workers []*exec.Cmd
-	end := func(cmd *exec.Cmd) {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	t.Cleanup(func() {
-		for _, cmd := range workers {
-			end(cmd)
-		}
-	})
-	for range 2 {
-		workers = append(workers, startWorker(t, dsn))
-	}
+	workers := newWorkers(t, dsn, 2)
 	admin, err := pgxpool.New(t.Context(), dsn)
 	require.NoError(t, err)
 	defer admin.Close()
@@ -208,17 +194,20 @@ func TestFaults(t *testing.T) {
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
 	faults := make(map[string]int)
 	for deadline := time.Now().Add(*soakFor); time.Now().Before(deadline); time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond) {
-		i := rng.IntN(len(workers))
+		owner := ""
+		if rng.IntN(3) > 0 { // one that works
+			_ = admin.QueryRow(t.Context(), `SELECT owner FROM pghub.consumers WHERE owner IS NOT NULL ORDER BY random() LIMIT 1`).Scan(&owner)
+		}
+		i := workers.find(owner)
 		switch kind := rng.IntN(20); {
 		case kind < 8:
 			faults["kill -9"]++
-			end(workers[i])
-			workers[i] = startWorker(t, dsn)
+			workers.signal(i, syscall.SIGKILL)
 		case kind < 12:
 			faults["freeze"]++
-			require.NoError(t, workers[i].Process.Signal(syscall.SIGSTOP))
+			workers.signal(i, syscall.SIGSTOP)
 			time.Sleep(2 * workerLease)
-			require.NoError(t, workers[i].Process.Signal(syscall.SIGCONT))
+			workers.signal(i, syscall.SIGCONT)
 		case kind < 18:
 			faults["cut connections"]++
 			_, _ = admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND random() < 0.5`)
@@ -230,7 +219,7 @@ func TestFaults(t *testing.T) {
 	}
 	close(o.stop)
 	o.writers.Wait()
-	t.Log(strings.TrimPrefix(fmt.Sprint(faults), "map"))
+	t.Logf("%v, %d processes died", faults, workers.deaths())
 
 	pool, _, s := process(t, dsn, stream.Config{Lease: workerLease})
 	o.check(pool, s)

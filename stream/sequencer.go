@@ -67,13 +67,13 @@ func (l *link) sequence(ctx context.Context) error {
 	}
 }
 
-// takeOver ends the server processes of a sequencer that has lost its lease and still holds its locks: it was stopped, or its host is
+// takeOver ends the server process of a sequencer that has lost its lease and still holds the bell's lock: it was stopped, or its host is
 // gone. Without the right to do that they keep the new one awake, and no more.
 func (l *link) takeOver(ctx context.Context) error {
 	l.tell(ctx, "tick")
 	const sql = `SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(l.pid)) FROM pg_catalog.pg_locks l
 		JOIN pg_catalog.pg_stat_activity a USING (pid)
-		WHERE l.locktype = 'advisory' AND l.classid = 1885816930 AND l.objid IN (1, 2) AND l.mode = 'ExclusiveLock' AND l.granted
+		WHERE l.locktype = 'advisory' AND l.classid = 1885816930 AND l.objid = 1 AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database() AND a.usename = current_user`
 	var ended int
 	return l.ask(ctx, &ended, sql)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -96,7 +97,7 @@ func Open(ctx context.Context, hub *pghub.Hub, cfg Config) (*Stream, error) {
 		}
 	}
 	cfg.Live = slices.Clone(cfg.Live)
-	s := &Stream{cfg: cfg, owner: strings.ToLower(rand.Text()), bus: newBus(), done: make(chan struct{})}
+	s := &Stream{cfg: cfg, owner: newOwner(), bus: newBus(), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	host, err := hub.Attach((*guest)(s))
 	if err != nil {
@@ -118,6 +119,15 @@ func Open(ctx context.Context, hub *pghub.Hub, cfg Config) (*Stream, error) {
 		s.tasks.Go(func() { s.feedLive(start) })
 	}
 	return s, nil
+}
+
+// newOwner names this process in leases: the host, the process, and something that no other stream has.
+func newOwner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d:%s", host, os.Getpid(), strings.ToLower(rand.Text()[:10]))
 }
 
 // prepare looks whether the stream is there, configures it, and says where it is.

@@ -1,19 +1,21 @@
 package stream_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/stream"
@@ -67,7 +69,11 @@ func work(dsn string) {
 	cfg := &stream.DurableConfig{RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond, MaxAttempts: -1, Batch: 20}
 	for begun := 0; begun < 2; {
 		if begun == 0 {
-			_, err = s.Durable(ctx, "once", func(ctx context.Context, ev *pghub.Event) error { return insert(ctx, pool, "got", ev) }, cfg)
+			_, err = s.Durable(ctx, "once", func(ctx context.Context, ev *pghub.Event) error {
+				err := insert(ctx, pool, "got", ev)
+				dieSometimes()
+				return err
+			}, cfg)
 		} else {
 			_, err = s.DurableTx(ctx, "exactly", func(ctx context.Context, tx pgx.Tx, events []*pghub.Event) error {
 				for _, ev := range events {
@@ -75,6 +81,7 @@ func work(dsn string) {
 						return err
 					}
 				}
+				dieSometimes()
 				return nil
 			}, cfg)
 		}
@@ -84,24 +91,97 @@ func work(dsn string) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	fmt.Println("working")
 	fail(hub.Run(ctx))
 }
 
-// startWorker starts a worker and returns when it works.
-func startWorker(t *testing.T, dsn string) *exec.Cmd {
+// dieSometimes ends the process between the work and its acknowledgement.
+func dieSometimes() {
+	if rand.IntN(300) == 0 {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+// workers are processes that work, each of which is started again when it dies.
+type workers struct {
+	t    *testing.T
+	dsn  string
+	all  sync.WaitGroup
+	quit chan struct{}
+
+	mu    sync.Mutex
+	live  []*exec.Cmd
+	ended int // of these, how often one died
+}
+
+func newWorkers(t *testing.T, dsn string, n int) *workers {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerEnv+"="+dsn)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	go func() {
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+	w := &workers{t: t, dsn: dsn, quit: make(chan struct{}), live: make([]*exec.Cmd, n)}
+	for i := range n {
+		w.all.Go(func() { w.keep(i) })
+	}
+	t.Cleanup(func() {
+		close(w.quit)
+		for i := range n {
+			w.signal(i, syscall.SIGKILL)
 		}
-	}()
-	return cmd
+		w.all.Wait()
+	})
+	return w
+}
+
+// keep has one worker running until the end.
+func (w *workers) keep(i int) {
+	for {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), workerEnv+"="+w.dsn)
+		cmd.Stderr = os.Stderr
+		w.mu.Lock()
+		select {
+		case <-w.quit:
+			w.mu.Unlock()
+			return
+		default:
+		}
+		err := cmd.Start()
+		w.live[i] = cmd
+		w.mu.Unlock()
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		_ = cmd.Wait()
+		w.mu.Lock()
+		w.ended++
+		w.mu.Unlock()
+	}
+}
+
+// signal sends a worker a signal. It may have ended just now.
+func (w *workers) signal(i int, sig syscall.Signal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if cmd := w.live[i]; cmd != nil {
+		_ = cmd.Process.Signal(sig)
+	}
+}
+
+// find returns the worker that a lease names as its owner, else any.
+func (w *workers) find(owner string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, cmd := range w.live {
+		if cmd != nil && strings.Contains(owner, fmt.Sprintf(":%d:", cmd.Process.Pid)) {
+			return i
+		}
+	}
+	return rand.IntN(len(w.live))
+}
+
+func (w *workers) deaths() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
 }
 
 func encode(v any) string {
