@@ -88,3 +88,40 @@ func TestALargeTickIsReadByPages(t *testing.T) {
 		require.Less(t, pages, 8)
 	}
 }
+
+// A durable watch writes the same events into the stream, whatever their size, and sends nothing.
+func TestDurableWatch(t *testing.T) {
+	b := setUp(t, "people")
+	start := one[int64](b, "SELECT tick FROM pghub.locate('latest')")
+	b.do(`CREATE TABLE people (id int PRIMARY KEY, name text)`)
+	require.NoError(t, Apply(t.Context(), b.conn, Watch{Table: "people", Durable: true}))
+	b.do(`INSERT INTO people VALUES (1, 'Ada')`)
+	b.do(`UPDATE people SET name = repeat('x', 100000) WHERE id = 1`)
+	b.do(`DELETE FROM people`)
+	b.do(`TRUNCATE people`)
+	require.Empty(t, b.heard())
+	b.tick()
+	events, _ := b.page(start, wholeTick, wholeTick, nil)
+	require.Len(t, events, 4)
+	for i, op := range []string{"insert", "update", "delete", "truncate"} {
+		require.Equal(t, "people", *events[i].Topic)
+		require.Contains(t, *events[i].Value, `{"op":"`+op+`","schema":"public","table":"people","seq":`)
+		require.NotContains(t, *events[i].Value, "truncated")
+	}
+	require.Equal(t, []int64{1}, events[1].Key)
+	require.Greater(t, len(*events[1].Value), 100000)
+
+	// The same table may be announced too. Its events are the same.
+	b.do(`SELECT pghub.watch('people', name => 'beside')`)
+	b.do(`INSERT INTO people VALUES (2, 'Bob')`)
+	b.tick()
+	events, _ = b.page(events[3].Tick, events[3].Txn, events[3].ID, nil)
+	require.Len(t, events, 1)
+	require.Len(t, b.heard(), 1)
+
+	require.NoError(t, Apply(t.Context(), b.conn, Watch{Table: "people", Durable: true, Level: Statement}))
+	b.do(`SELECT pghub.unwatch('people', 'beside')`)
+	b.do(`INSERT INTO people SELECT i FROM generate_series(10, 3000) AS i`)
+	require.Empty(t, b.heard())
+	b.fails("0A000", "level change folds", `SELECT pghub.watch('people', level => 'change', durable => true)`)
+}
