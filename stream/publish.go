@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -215,9 +216,14 @@ func isRefused(err error) bool {
 
 func (p *publisher) commit(batch []*entry) error {
 	timeout := p.host.PublishTimeout()
+	for _, e := range batch {
+		if e.value != nil {
+			timeout += time.Duration(len(*e.value)>>20) * time.Second // what is large takes its time
+		}
+	}
 	ctx, cancel := context.WithTimeout(p.ctx, timeout+timeout/2)
 	defer cancel()
-	soon, cancelSoon := context.WithTimeout(ctx, timeout/2)
+	soon, cancelSoon := context.WithTimeout(ctx, p.host.PublishTimeout()/2)
 	conn, err := p.host.Pool().Acquire(soon)
 	cancelSoon()
 	if err != nil {
