@@ -21,6 +21,7 @@ type link struct {
 
 	leading atomic.Bool
 	ticks   atomic.Uint64 // made here
+	sleeps  atomic.Uint64
 	lost    atomic.Uint64 // connections
 	pid     atomic.Uint32
 }

@@ -7,10 +7,12 @@ import (
 
 const (
 	lookInterval = 5 * time.Millisecond  // between two looks while events come
-	quietTime    = time.Second           // without an event, before the sequencer tries to sleep
 	busyTime     = 10 * time.Second      // for so long it looks often, though somebody keeps it from sleeping
 	slowInterval = 50 * time.Millisecond // between two looks after that
 )
+
+// quietTime is how long no event comes before the sequencer tries to sleep. A test makes it shorter.
+var quietTime = time.Second
 
 // sequence makes ticks until the lease is lost. Nobody else needs to look while it does.
 //
@@ -120,6 +122,7 @@ func (l *link) sleep(ctx context.Context, renew time.Time) (slept bool, err erro
 	if events, err := l.tick(ctx); err != nil || events {
 		return events, err
 	}
+	l.sleeps.Add(1)
 	for {
 		n, err := l.hear(ctx, time.Until(renew))
 		switch {
