@@ -156,7 +156,7 @@ func TestFilesWithPsql(t *testing.T) {
 	}
 	v, err := Version(t.Context(), b.conn)
 	require.NoError(t, err)
-	require.Equal(t, 9, v)
+	require.Equal(t, 16, v)
 	for range 2 {
 		psql(t, b.dsn, "uninstall.sql")
 	}

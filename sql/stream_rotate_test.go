@@ -116,29 +116,50 @@ func TestRotationWaitsForNobody(t *testing.T) {
 	require.True(t, b.rotate())
 }
 
-// Numbers of transactions that came from another server are taken over. Every position is foreign then, and every event is there.
+// Numbers of transactions that came from another server are taken over. Positions hold, every event is there, in its order, and no
+// new transaction is taken for an old one.
 func TestARestoredLogIsTakenOver(t *testing.T) {
 	b := setUp(t)
 	start := one[int64](b, "SELECT tick FROM pghub.locate('latest')")
-	b.do(`SELECT pghub.publish('a', i) FROM generate_series(1, 3) AS i`)
-	b.do(`SELECT pghub.publish('a', 4)`)
-	require.NotNil(t, b.tick())
-	b.do(`UPDATE pghub.log SET xid = (xid::text::bigint + 1000000000)::text::xid8`)
-	b.do(`UPDATE pghub.ticks SET snapshot = '1000100000:1000100000:'`)
-	b.do(`SELECT pghub.publish('a', 5)`)
-	b.tick() // finds out
-	require.NotNil(t, b.tick())
-	_, end := b.page(start, wholeTick, wholeTick, nil)
-	require.Equal(t, "expired", *end.Value)
-	events, _ := b.page(end.Tick, end.Txn, end.ID, nil)
-	require.Len(t, events, 5)
-	for i, ev := range events {
-		require.Equal(t, []int64{int64(i + 1)}, ev.Key)
+	other := pgtest.Conn(t, b.dsn)
+	for range 2 {
+		tx, err := other.Begin(t.Context())
+		require.NoError(t, err)
+		publishOn(t, tx, "2")
+		publishOn(t, b.conn, "1")
+		publishOn(t, tx, "3")
+		require.NoError(t, tx.Commit(t.Context()))
+		publishOn(t, b.conn, "4")
+		require.NotNil(t, b.tick())
 	}
-	b.do(`SELECT pghub.publish('a', 6)`)
+	publishOn(t, b.conn, "5") // no tick has it
+	before, _ := b.page(start, wholeTick, wholeTick, nil)
+	// As if this server had made fewer transactions than the one that the log is from.
+	b.do(`UPDATE pghub.log SET xid = (xid::text::bigint + 1000)::text::xid8`)
+	b.do(`UPDATE pghub.ticks SET snapshot = regexp_replace(snapshot::text, '^.*$', concat(pg_snapshot_xmin(snapshot)::text::bigint + 1000, ':', pg_snapshot_xmax(snapshot)::text::bigint + 1000, ':'))::pg_snapshot`)
+	require.Nil(t, b.tick(), "it finds out")
 	require.NotNil(t, b.tick())
-	more, _ := b.page(events[4].Tick, events[4].Txn, events[4].ID, nil)
-	require.Len(t, more, 1)
+	for range 1200 { // as many transactions as it takes to come to the old numbers
+		b.do(`SELECT pg_current_xact_id()`)
+	}
+	publishOn(t, b.conn, "6")
+	require.NotNil(t, b.tick())
+	var values []string
+	at := logged{Tick: start, Txn: wholeTick, ID: wholeTick}
+	var all []logged
+	for state := "more"; state == "more"; {
+		var events []logged
+		events, at = b.page(at.Tick, at.Txn, at.ID, nil)
+		for _, ev := range events {
+			values = append(values, *ev.Value)
+		}
+		all = append(all, events...)
+		state = *at.Value
+	}
+	require.Equal(t, []string{"1", "2", "3", "4", "1", "2", "3", "4", "5", "6"}, values)
+	require.Equal(t, before, all[:len(before)], "the positions are what they were")
+	b.age("100 hours")
+	require.True(t, b.rotate())
 }
 
 // A writer rings only where the sequencer sleeps.

@@ -100,15 +100,15 @@ func (c *DurableConfig) withDefaults(s *Stream) (cfg DurableConfig, err error) {
 	cfg.From = cfg.From.orEarliest()
 	switch {
 	case cfg.Lanes < 1, cfg.Lanes > maxLanes:
-		err = fmt.Errorf("Lanes is %d; 1 to %d", cfg.Lanes, maxLanes)
+		err = fmt.Errorf("the number of lanes is %d; 1 to %d", cfg.Lanes, maxLanes)
 	case cfg.RetryMin < 0, cfg.RetryMax < cfg.RetryMin:
-		err = fmt.Errorf("RetryMin is %v and RetryMax %v", cfg.RetryMin, cfg.RetryMax)
+		err = fmt.Errorf("wrong backoff: RetryMin is %v and RetryMax %v", cfg.RetryMin, cfg.RetryMax)
 	case cfg.Lease < minLease:
-		err = fmt.Errorf("Lease is %v; at least %v", cfg.Lease, minLease)
+		err = fmt.Errorf("the lease is %v; at least %v", cfg.Lease, minLease)
 	case cfg.Batch < 1, cfg.Batch > pageEvents:
-		err = fmt.Errorf("Batch is %d; 1 to %d", cfg.Batch, pageEvents)
+		err = fmt.Errorf("the batch is %d; 1 to %d", cfg.Batch, pageEvents)
 	case cfg.Poison != Park && cfg.Poison != Halt:
-		err = fmt.Errorf("Poison is %d", cfg.Poison)
+		err = fmt.Errorf("no such choice for poison: %d", cfg.Poison)
 	}
 	return cfg, err
 }

@@ -160,6 +160,24 @@ func (l *link) hear(ctx context.Context, d time.Duration) (*pgconn.Notification,
 	return n, err
 }
 
+// overheard does what notifications ask for that came with the answers to queries.
+func (l *link) overheard() {
+	for {
+		n, err := l.conn.WaitForNotification(past)
+		if err != nil {
+			return // there is none
+		}
+		l.heard(n)
+	}
+}
+
+// past is a context that has ended: nothing waits with it.
+var past = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // heard does what a notification asks for, and says what it was.
 func (l *link) heard(n *pgconn.Notification) (what string) {
 	if n.Channel != channelStream {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -31,9 +30,6 @@ const (
 	pageExpired pageState = "expired" // the position is older than what is kept; end is where that begins
 	pageForeign pageState = "foreign" // the position is of another server, or another time; so is end
 )
-
-// endOf is the position at the end of a tick.
-func endOf(tick int64) Position { return Position{Tick: tick, Txn: math.MaxInt64, ID: math.MaxInt64} }
 
 // pager reads pages. Readers that are at the same place share what one of them reads: consumers that have caught up cost the
 // server as much as one does.

@@ -35,6 +35,7 @@ func (l *link) sequence(ctx context.Context) error {
 			}
 			renew = time.Now().Add(l.s.cfg.Lease / 3)
 		}
+		l.overheard()
 		events, err := l.tick(ctx)
 		if err != nil {
 			return err

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pghub/pghub"
@@ -67,8 +66,6 @@ type Stream struct {
 	ctx    context.Context // ends with the stream
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // everything that runs but for durable consumers
-
-	delivered, retries, parks atomic.Uint64 // by durable consumers
 
 	mu       sync.Mutex
 	stopping bool

@@ -21,6 +21,7 @@ type tenure struct {
 	known    map[Position]int // attempts that are stored; not changed after the beginning
 	wary     atomic.Int64     // so many events are still counted before they are tried: the last owner may have died of one
 
+	loaded  Position  // that the server had at the beginning
 	stored  Position  // owned by keep
 	renewed time.Time // owned by keep
 }
@@ -47,7 +48,7 @@ func (d *Durable) attach(ctx context.Context) (t *tenure, wait time.Duration, er
 		return nil, *held, nil
 	}
 	at := Position{Tick: *tick, Txn: *txn, ID: *id}
-	t = &tenure{d: d, token: *token, progress: newProgress(at), known: make(map[Position]int), stored: at, renewed: began}
+	t = &tenure{d: d, token: *token, progress: newProgress(at), known: make(map[Position]int), loaded: at, stored: at, renewed: began}
 	if *deaths > 0 {
 		t.wary.Store(waryEvents)
 	}
@@ -97,7 +98,11 @@ func (d *Durable) serve(t *tenure) error {
 	d.mu.Lock()
 	d.current, d.last = nil, t.progress.position()
 	d.mu.Unlock()
-	if !errors.Is(err, ErrFenced) {
+	switch {
+	case errors.Is(err, errSetBack):
+		t.detach() // its position is not one of this server
+		err = nil
+	case !errors.Is(err, ErrFenced):
 		t.leave()
 	}
 	if errors.Is(err, context.Canceled) && d.ctx.Err() != nil {
@@ -161,13 +166,26 @@ func (t *tenure) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), max(t.d.cfg.Lease, time.Second))
 	defer cancel()
 	if t.store(ctx, t.d.cfg.Lease) == nil {
-		_ = t.d.s.db.exec(ctx, `SELECT pghub.detach($1, $2)`, t.d.name, t.token) // else the lease ends by itself
+		t.detach()
 	}
 }
+
+// detach lets another process take over at once.
+func (t *tenure) detach() {
+	ctx, cancel := context.WithTimeout(context.Background(), max(t.d.cfg.Lease, time.Second))
+	defer cancel()
+	_ = t.d.s.db.exec(ctx, `SELECT pghub.detach($1, $2)`, t.d.name, t.token) // else the lease ends by itself
+}
+
+// errSetBack says that the server is not where it was: a failover has lost commits. What it has stored is to be loaded.
+var errSetBack = errors.New("the server has been set back")
 
 // missed handles a gap: Resync first, and then it goes on where the stream begins.
 func (t *tenure) missed(ctx context.Context, gap Gap) error {
 	d := t.d
+	if gap.Foreign && gap.From != t.loaded {
+		return errSetBack
+	}
 	d.resyncs.Add(1)
 	d.s.trouble("gap", fmt.Errorf("consumer %q: %w", d.name, &GapError{gap}))
 	for failures := 0; d.cfg.Resync != nil; failures++ {

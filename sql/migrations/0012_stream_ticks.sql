@@ -32,12 +32,18 @@ BEGIN
     -- The transactions of a snapshot that had not ended, as an array for an index to look up.
     CREATE FUNCTION pghub.running(pg_snapshot) RETURNS xid8[]
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT ARRAY(SELECT pg_snapshot_xip($1))';
+    COMMENT ON FUNCTION pghub.running IS 'The transactions of a snapshot that had not ended.';
+
+    -- The numbers of transactions that came from another server begin here; see pghub.adopt.
+    CREATE FUNCTION pghub.adopted() RETURNS xid8
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$SELECT '4611686018427387904'::xid8$$;
+    COMMENT ON FUNCTION pghub.adopted IS 'Part of pghub.adopt.';
 
     -- Writes a tick, if there is anything new, and says what it has. Two callers at a time do no harm: the snapshot is taken in
     -- a statement after the one that waited for the lock, so a later tick has a later snapshot. That needs READ COMMITTED. The
     -- commit of the tick is flushed, with all that was committed before it: what a tick shows, no crash takes back.
     CREATE FUNCTION pghub.tick(OUT tick bigint, OUT events bigint)
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
     #variable_conflict use_column
     DECLARE
       before pghub.ticks;
@@ -52,7 +58,7 @@ BEGIN
       SELECT t.* INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
       SELECT count(*) AS events, coalesce(sum(l.bytes), 0) AS bytes, pg_current_snapshot() AS snapshot INTO fresh FROM (
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40 AS bytes
-        FROM pghub.log WHERE xid >= pg_snapshot_xmax(before.snapshot)
+        FROM pghub.log WHERE xid >= pg_snapshot_xmax(before.snapshot) AND xid < pghub.adopted()
         UNION ALL
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40
         FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l;
@@ -79,7 +85,7 @@ BEGIN
       END IF;
       IF this.large THEN
         EXECUTE format('INSERT INTO pghub.runs_%s SELECT $1, max(id), xid FROM pghub.log
-            WHERE (xid >= pg_snapshot_xmax($2) OR xid = ANY (pghub.running($2))) AND pg_visible_in_snapshot(xid, $3) GROUP BY xid', part)
+            WHERE (xid >= pg_snapshot_xmax($2) AND xid < pghub.adopted() OR xid = ANY (pghub.running($2))) AND pg_visible_in_snapshot(xid, $3) GROUP BY xid', part)
           USING this.tick, before.snapshot, this.snapshot;
       END IF;
       IF current_setting('synchronous_commit') IN ('off', 'local') THEN
@@ -90,22 +96,37 @@ BEGIN
     END $$;
     COMMENT ON FUNCTION pghub.tick IS 'Makes what was committed since the last tick readable.';
 
-    -- A logical restore brings transaction numbers of another server. All events become one large transaction, in the order of
-    -- their ids, under one tick. What was delivered is not known any more: positions are foreign, and consumers are told.
+    -- A logical restore brings transaction numbers of another server, which come again here. So every tick becomes a large one, whose
+    -- transactions are written down with their order, and their numbers go to where no server ever comes. Positions stay what
+    -- they are. What no tick had yet is what this transaction has written: the next tick finds it.
     CREATE FUNCTION pghub.adopt() RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     DECLARE
-      last pghub.ticks;
-      part bigint := (SELECT last_value FROM pghub.log_table);
+      last   pghub.ticks;
+      before pg_snapshot;
+      t      record;
+      now_at bigint;
     BEGIN
       LOCK TABLE pghub.log, pghub.ticks, pghub.runs IN ACCESS EXCLUSIVE MODE;
-      SELECT t.* INTO last FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
-      TRUNCATE pghub.ticks, pghub.runs;
-      UPDATE pghub.log SET xid = pg_current_xact_id();
-      -- It sees all that is before this transaction, so that the next tick finds this one's. (pg_current_snapshot() may show it.)
+      FOR t IN SELECT k.*, right(k.tableoid::regclass::text, 1) AS part FROM pghub.ticks k ORDER BY k.tick LOOP
+        IF before IS NOT NULL AND NOT t.large THEN
+          EXECUTE format('INSERT INTO pghub.runs_%s SELECT $1, max(l.id), l.xid FROM pghub.log l
+              WHERE (l.xid >= pg_snapshot_xmax($2) AND l.xid < pg_snapshot_xmax($3) OR l.xid = ANY (pghub.running($2))) AND pg_visible_in_snapshot(l.xid, $3)
+              GROUP BY l.xid', t.part) USING t.tick, before, t.snapshot;
+        END IF;
+        before := t.snapshot;
+      END LOOP;
+      UPDATE pghub.ticks SET large = true WHERE NOT large;
+      UPDATE pghub.log l SET xid = CASE WHEN EXISTS (SELECT FROM pghub.runs r WHERE r.xid = l.xid)
+        THEN (l.xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 ELSE pg_current_xact_id() END
+      WHERE l.xid < pghub.adopted();
+      UPDATE pghub.runs SET xid = (xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 WHERE xid < pghub.adopted();
+      SELECT k.* INTO last FROM pghub.ticks k ORDER BY k.tick DESC LIMIT 1;
+      now_at := greatest(last.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+      -- A tick without events, that sees all that is before this transaction. (pg_current_snapshot() may show this one too.)
       EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large)
-          VALUES ($1, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false)', part)
-        USING greatest(last.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), last.events, last.bytes;
+          VALUES ($1, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false)', (SELECT last_value FROM pghub.log_table))
+        USING now_at, last.events, last.bytes;
     END $$;
     COMMENT ON FUNCTION pghub.adopt IS 'Part of pghub.tick: takes over what was restored.';
 
@@ -139,7 +160,9 @@ BEGIN
       SELECT t.snapshot INTO horizon FROM pghub.ticks t WHERE t.at < clock_timestamp() - retain ORDER BY t.tick DESC LIMIT 1;
       EXECUTE format('SELECT EXISTS (SELECT FROM pghub.ticks_%1$s WHERE at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE $2 IS NULL)
-          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($2))
+          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($2) AND xid < pghub.adopted())
+          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pghub.adopted())
+             AND EXISTS (SELECT FROM pghub.runs r JOIN pghub.ticks t USING (tick) WHERE r.xid >= pghub.adopted() AND t.at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)
         INTO used USING clock_timestamp() - retain, horizon;
       IF used OR (SELECT last_value FROM pghub.log_table) <> part THEN

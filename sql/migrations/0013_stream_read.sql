@@ -20,7 +20,7 @@ BEGIN
     -- emptied meanwhile, so it needs READ COMMITTED.
     CREATE FUNCTION pghub.page(after_tick bigint, after_txn bigint, after_id bigint, topics text[])
     RETURNS TABLE (tick bigint, txn bigint, id bigint, topic text, key bigint[], value text, headers text, at timestamptz)
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET max_parallel_workers_per_gather = 0 AS $$
     #variable_conflict use_column
     DECLARE
       last    CONSTANT bigint := 9223372036854775807;
@@ -130,7 +130,9 @@ BEGIN
       IF "where" = 'earliest' THEN
         SELECT min(t.tick) INTO tick FROM pghub.ticks t;
       ELSIF "where" = 'latest' THEN
-        PERFORM pghub.tick();
+        IF (SELECT k.tick FROM pghub.tick() AS k) IS NOT NULL THEN
+          NOTIFY "pghub.stream", 'tick';  -- others wait for it
+        END IF;
         SELECT max(t.tick) INTO tick FROM pghub.ticks t;
       ELSIF "where" ~ '^[0-9]{1,18}$' THEN
         tick := "where"::bigint;

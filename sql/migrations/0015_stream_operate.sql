@@ -53,7 +53,7 @@ BEGIN
     CREATE FUNCTION pghub.allow(role regrole, what text, allowed boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
-      reading  text[] := '{page,locate,running,lead,resign,tick,rotate,attach,store,detach,holding,fenced,attempt,succeeded,park}';
+      reading  text[] := '{page,locate,running,adopted,lead,resign,tick,rotate,attach,store,detach,holding,fenced,attempt,succeeded,park}';
       names    text[] := CASE what
         WHEN 'publish' THEN '{publish,capture,capture_all}'
         WHEN 'read' THEN reading
