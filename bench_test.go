@@ -105,7 +105,7 @@ func benchRoute(b *testing.B, r *router, handled *atomic.Int64, burst []source.M
 	routed := int64(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.route(burst, false)
+		r.route(burst, false, false)
 		routed += int64(len(burst))
 		waitFor(handled, routed-defaultQueueSize/2)
 	}

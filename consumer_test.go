@@ -1010,7 +1010,7 @@ func TestABlockedConsumerIsBounded(t *testing.T) {
 		for j := range notifications {
 			notifications[j] = source.Message{Topic: []byte("a"), Payload: fmt.Append(nil, "e", i+j)}
 		}
-		hub.router.route(notifications, false)
+		hub.router.route(notifications, false, false)
 	}
 	grown := heap() - before
 	t.Logf("%d kB for %d queued events", grown/1024, c.Stats().Queued)

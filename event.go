@@ -22,6 +22,7 @@ type Event struct {
 	Payload  []byte          // as it came; nil for a supervisory event
 	PID      uint32          // server process that sent it: the backend of the publishing connection
 	Advisory *Advisory       // for a supervisory event, else nil
+	Record   *Record         // for an event of a stream, else nil
 }
 
 // Action says what a supervisory event is about.
@@ -151,8 +152,10 @@ func (e *Event) isResyncMark() bool { return e.Advisory != nil && e.Advisory.Act
 // wantsResync reports that events may be missing where the advisory stands, or that nothing has been read yet.
 func (a *Advisory) wantsResync() bool {
 	switch a.Action {
-	case ActionReconnect, ActionLag, "":
+	case ActionLag, "":
 		return true
+	case ActionReconnect:
+		return a.Gap != (Gap{}) // none where a guest brings all of the topics
 	case ActionSubscribe:
 		return !a.Gap.Since.IsZero()
 	}
@@ -188,7 +191,7 @@ func newEvents(topic string, burst []source.Message) run {
 			start := len(text)
 			text = append(text, burst[i].Payload...)
 			ev := &space[i] // field by field: a write of the whole is slow while the garbage collector marks
-			ev.Topic, ev.PID = topic, burst[i].PID
+			ev.Topic, ev.PID, ev.Record = topic, burst[i].PID, newRecord(burst[i].Stored)
 			ev.Key = keys[:0:keysTogether]
 			ev.Payload = text[start:len(text):len(text)]
 			keys = keys[keysTogether:]
@@ -205,7 +208,7 @@ func newLoneEvent(topic string, n *source.Message) run {
 		Event
 		keys [4]int64
 		run  [1]*Event
-	}{Event: Event{Topic: topic, PID: n.PID, Payload: append([]byte{}, n.Payload...)}}
+	}{Event: Event{Topic: topic, PID: n.PID, Payload: append([]byte{}, n.Payload...), Record: newRecord(n.Stored)}}
 	s.Key = s.keys[:0]
 	s.run[0] = &s.Event
 	return s.run[:]

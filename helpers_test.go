@@ -172,7 +172,7 @@ func (s *unitServer) notify(words ...string) {
 			burst = append(burst, codecNotification(topic, payload))
 		}
 	}
-	s.router.route(burst, false)
+	s.router.route(burst, false, false)
 }
 
 func (s *unitServer) detach(cause error) {

@@ -30,8 +30,9 @@ type Hub struct {
 	roster  *roster
 	stopped chan struct{} // closed when everything has ended
 
-	mu   sync.Mutex
-	life life
+	mu     sync.Mutex
+	life   life
+	guests []source.Guest
 }
 
 // life is where a hub stands in its life.
@@ -199,6 +200,7 @@ func (h *Hub) shutDown(started bool, cause error) {
 	if h.publisher != nil {
 		h.publisher.close(h.cut)
 	}
+	h.stopGuests(h.cut)
 	if started {
 		h.supervisor.stop(h.cut)
 	}

@@ -135,11 +135,7 @@ func (r *router) listenedLocked(ch *channel) {
 		// It was refused when the connection came back. What was committed until now is missing.
 		gap := Gap{Since: ch.missing, Until: time.Now(), Err: ch.refusal}
 		ch.refusal, ch.missing = nil, time.Time{}
-		for _, g := range ch.groups {
-			for _, m := range g.members {
-				r.adviseLocked(m.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name, Err: gap.Err, Gap: gap}))
-			}
-		}
+		r.adviseGapLocked(ch, gap)
 	}
 	r.activatePendingLocked(ch)
 }
@@ -258,6 +254,7 @@ func (r *router) greetLocked() {
 	gap.Until = time.Now()
 	connect := newAdvisory(Advisory{Action: ActionConnect})
 	reconnect := newAdvisory(Advisory{Action: ActionReconnect, Gap: gap})
+	gapless := newAdvisory(Advisory{Action: ActionReconnect})
 	missing := r.missingLocked()
 	longer := r.missingLongerLocked()
 	for c := range r.consumers {
@@ -270,11 +267,40 @@ func (r *router) greetLocked() {
 				own.Since = since
 			}
 			r.adviseLocked(c, newAdvisory(Advisory{Action: ActionReconnect, Gap: own, Err: missing[c]}))
+		case c.greeted && r.isFedLocked(c):
+			r.adviseLocked(c, gapless)
 		case c.greeted:
 			r.adviseLocked(c, reconnect)
 		}
 		c.greeted = true
 	}
+}
+
+// missed announces to the consumers of topics that a guest cannot bring all that there was.
+func (r *router) missed(topics []string, why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for _, topic := range topics {
+		if ch := r.channels[topic]; ch != nil {
+			r.adviseGapLocked(ch, Gap{Since: now, Until: now, Err: why})
+		}
+	}
+}
+
+// adviseGapLocked tells the consumers of a channel that its events may be missing here.
+func (r *router) adviseGapLocked(ch *channel, gap Gap) {
+	for _, g := range ch.groups {
+		for _, m := range g.members {
+			r.adviseLocked(m.c, newAdvisory(Advisory{Action: ActionSubscribe, Topic: ch.name, Err: gap.Err, Gap: gap}))
+		}
+	}
+}
+
+// isFedLocked reports whether guests bring all topics of a consumer.
+func (r *router) isFedLocked(c *Consumer) bool {
+	isFed := func(sub *subscription) bool { _, fed := r.fed[sub.ch.name]; return fed }
+	return len(c.subs) > 0 && len(r.fed) > 0 && !slices.ContainsFunc(c.subs, func(sub *subscription) bool { return !isFed(sub) })
 }
 
 // missingLocked returns why some consumers do not have all of their topics back.

@@ -10,11 +10,11 @@ import (
 // Burst brings messages to the queues of those who want them, in order, with one lock a consumer. One goroutine calls it
 // at a time. more: another call follows at once, and may wake the consumers. It may pause, see brake.
 func (r *router) Burst(burst []source.Message, more bool) {
-	r.route(burst, more)
+	r.route(burst, more, false)
 	r.brake.pause()
 }
 
-func (r *router) route(burst []source.Message, more bool) {
+func (r *router) route(burst []source.Message, more, fed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	routed := false
@@ -24,7 +24,7 @@ func (r *router) route(burst []source.Message, more bool) {
 			r.wakeLocked()
 		}
 	}()
-	if r.phase == phaseListening { // else within an announced gap
+	if r.phase == phaseListening || fed && r.phase == phaseAway { // else within an announced gap
 		r.putBurstLocked(burst)
 	}
 	if !more || r.brake.pressed() {

@@ -19,6 +19,7 @@ type router struct {
 	phase     phase
 	consumers map[*Consumer]struct{}
 	channels  map[string]*channel
+	fed       map[string]struct{} // topics that a guest brings
 	lastSeq   uint64
 	retired   ConsumerStats // sums over consumers that are gone
 
@@ -52,6 +53,16 @@ func newRouter(report *reporter, delivery *delivery, b *brake) *router {
 		listening: func() {},
 		consumers: make(map[*Consumer]struct{}),
 		channels:  make(map[string]*channel),
+		fed:       make(map[string]struct{}),
+	}
+}
+
+// feeds notes that a guest brings events of topics, without a gap when a session is lost.
+func (r *router) feeds(topics []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range topics {
+		r.fed[t] = struct{}{}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/sql"
+	"github.com/pghub/pghub/stream"
 )
 
 // document is a page of Markdown.
@@ -247,6 +248,8 @@ func TestDocsSQL(t *testing.T) {
 		_, err := pool.Exec(t.Context(), "CREATE TABLE people (id bigint PRIMARY KEY, name text)") // that pages speak of
 		require.NoError(t, err)
 		require.NoError(t, sql.Apply(t.Context(), pool, sql.Watch{Table: "people"}))
+		_, err = pool.Exec(t.Context(), "SELECT pghub.attach('billing', 'a process that is gone', '1 s', NULL, 'earliest')")
+		require.NoError(t, err)
 		for _, block := range blocks {
 			_, err := pool.Exec(t.Context(), block)
 			require.NoError(t, err, "%s:\n%s", page.path, block)
@@ -260,7 +263,9 @@ func TestDocsSQL(t *testing.T) {
 func TestDocsReferenceIsComplete(t *testing.T) {
 	text, err := os.ReadFile("docs/reference.md")
 	require.NoError(t, err)
-	for _, kind := range []reflect.Type{reflect.TypeFor[pghub.Config](), reflect.TypeFor[pghub.ConsumerConfig]()} {
+	for _, kind := range []reflect.Type{
+		reflect.TypeFor[pghub.Config](), reflect.TypeFor[pghub.ConsumerConfig](), reflect.TypeFor[stream.Config](), reflect.TypeFor[stream.DurableConfig](),
+	} {
 		for i := range kind.NumField() {
 			row := regexp.MustCompile("(?m)^\\| [^|]*`" + kind.Field(i).Name + "`")
 			require.Regexp(t, row, string(text), "%s.%s has no row", kind.Name(), kind.Field(i).Name)
@@ -270,6 +275,13 @@ func TestDocsReferenceIsComplete(t *testing.T) {
 	require.NoError(t, err)
 	for _, match := range regexp.MustCompile(`(?m)^\t(Err\w+) +=`).FindAllStringSubmatch(string(source), -1) {
 		require.Regexp(t, regexp.MustCompile("(?m)^\\| [^|]*`"+match[1]+"`"), string(text), "%s has no row", match[1])
+	}
+	source, err = os.ReadFile("stream/stream.go")
+	require.NoError(t, err)
+	of := regexp.MustCompile(`(?m)^\t(Err\w+) +=`).FindAllStringSubmatch(string(source), -1)
+	require.NotEmpty(t, of)
+	for _, match := range of {
+		require.Contains(t, string(text), "| `stream."+match[1]+"` |")
 	}
 	source, err = os.ReadFile("event.go")
 	require.NoError(t, err)

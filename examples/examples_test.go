@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -178,8 +179,42 @@ func TestTail(t *testing.T) {
 	}, p.all())
 }
 
-// Whoever copies an example can: it imports nothing that only this module may import. The one exception is the file of the
-// quickstart that finds a server.
+// A shop that is killed five times, each time with a mail that was sent and not acknowledged, confirms each order once.
+func TestOutbox(t *testing.T) {
+	program := build(t, "outbox")
+	dsn := pgtest.Database(t)
+	out, _ := finish(t, patiently(t, program, "DATABASE_URL="+dsn))
+	match := regexp.MustCompile(`^the shop was killed 5 times, and has (\d+) orders
+(\d+) mails were sent, one for each order; (\d+) were asked for again, and not sent again
+$`).FindStringSubmatch(out)
+	require.NotNil(t, match, out)
+	require.Equal(t, match[1], match[2])
+	require.NotEqual(t, "0", match[1])
+	again, err := strconv.Atoi(match[3])
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, again, 5)
+	requireNothingLeft(t, dsn)
+}
+
+func TestLedger(t *testing.T) {
+	program := build(t, "ledger")
+	dsn := pgtest.Database(t)
+	out, _ := finish(t, patiently(t, program, "DATABASE_URL="+dsn))
+	require.Equal(t, "1000 payments were booked, each once: the balances of 20 accounts are right\n", out)
+	requireNothingLeft(t, dsn)
+}
+
+// requireNothingLeft says that an example has removed what it made in a database that had nothing.
+func requireNothingLeft(t *testing.T, dsn string) {
+	t.Helper()
+	var schemas int
+	require.NoError(t, pgtest.Conn(t, dsn).QueryRow(t.Context(),
+		`SELECT count(*) FROM pg_namespace WHERE nspname IN ('pghub', 'pghub_example')`).Scan(&schemas))
+	require.Zero(t, schemas, "it leaves nothing behind")
+}
+
+// Whoever copies an example can: it imports nothing that only this module may import. The one exception are the files that find a
+// server.
 func TestExamplesCanBeCopied(t *testing.T) {
 	files, err := filepath.Glob("*/*.go")
 	require.NoError(t, err)
@@ -187,7 +222,8 @@ func TestExamplesCanBeCopied(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, more)
 	for _, file := range append(files, more...) {
-		if strings.HasSuffix(file, "_test.go") || file == filepath.Join("quickstart", "main.go") {
+		finders := []string{filepath.Join("quickstart", "main.go"), filepath.Join("outbox", "main.go"), filepath.Join("ledger", "main.go")}
+		if strings.HasSuffix(file, "_test.go") || slices.Contains(finders, file) {
 			continue
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
@@ -210,7 +246,18 @@ func build(t *testing.T, name string) string {
 // command is a program with these variables in its environment, and no server configured otherwise.
 func command(t *testing.T, program string, env ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	return within(t, time.Minute, program, env...)
+}
+
+// patiently is command for a program that has limits of its own.
+func patiently(t *testing.T, program string, env ...string) *exec.Cmd {
+	t.Helper()
+	return within(t, 10*time.Minute, program, env...)
+}
+
+func within(t *testing.T, limit time.Duration, program string, env ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append(os.Environ(), "DATABASE_URL=")

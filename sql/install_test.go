@@ -76,33 +76,33 @@ func later(t *testing.T, text string) fs.FS {
 		require.NoError(t, err)
 		all[name] = &fstest.MapFile{Data: data}
 	}
-	all["migrations/0010_later.sql"] = &fstest.MapFile{Data: []byte(text)}
+	all["migrations/0017_later.sql"] = &fstest.MapFile{Data: []byte(text)}
 	return all
 }
 
-const migration10 = `DO $$ BEGIN IF pghub.migrating(10) THEN
-	CREATE FUNCTION pghub.later() RETURNS int LANGUAGE sql AS 'SELECT 10';
+const migration17 = `DO $$ BEGIN IF pghub.migrating(17) THEN
+	CREATE FUNCTION pghub.later() RETURNS int LANGUAGE sql AS 'SELECT 17';
 END IF; END $$`
 
 func TestUpgrade(t *testing.T) {
 	b := setUp(t, "people")
 	b.do("CREATE TABLE people (id int PRIMARY KEY); SELECT pghub.watch('people')")
-	later := later(t, migration10)
+	later := later(t, migration17)
 	for range 2 {
 		require.NoError(t, install(t.Context(), b.conn, later))
 	}
-	require.Equal(t, 10, one[int](b, "SELECT pghub.later()"))
+	require.Equal(t, 17, one[int](b, "SELECT pghub.later()"))
 	require.Equal(t, "1", b.change("INSERT INTO people VALUES (1)").key, "watches live on")
 
 	err := Install(t.Context(), b.conn)
 	require.ErrorIs(t, err, ErrNewer)
-	require.ErrorContains(t, err, "10, and the library's is 9")
+	require.ErrorContains(t, err, "17, and the library's is 16")
 }
 
 func TestFailedUpgradeLeavesTheOldVersion(t *testing.T) {
 	b := setUp(t)
-	require.ErrorContains(t, install(t.Context(), b.conn, later(t, "SELECT 1/0")), "0010_later.sql: ERROR: division by zero")
-	require.ErrorContains(t, install(t.Context(), b.conn, later(t, "SELECT 1")), "version is 9 after it")
+	require.ErrorContains(t, install(t.Context(), b.conn, later(t, "SELECT 1/0")), "0017_later.sql: ERROR: division by zero")
+	require.ErrorContains(t, install(t.Context(), b.conn, later(t, "SELECT 1")), "version is 16 after it")
 	require.NoError(t, Install(t.Context(), b.conn))
 }
 
@@ -156,7 +156,7 @@ func TestFilesWithPsql(t *testing.T) {
 	}
 	v, err := Version(t.Context(), b.conn)
 	require.NoError(t, err)
-	require.Equal(t, 9, v)
+	require.Equal(t, 16, v)
 	for range 2 {
 		psql(t, b.dsn, "uninstall.sql")
 	}

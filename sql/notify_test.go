@@ -108,7 +108,7 @@ func TestNotifyReadsWell(t *testing.T) {
 		`pghub.notify('topic1')`:                                     `e`,
 		`pghub.notify('topic1', 42)`:                                 `e42`,
 		`pghub.notify('topic1', 42::smallint)`:                       `e42`,
-		`pghub.notify('topic1', count(*)) FROM pghub.migrations`:     `e9`,
+		`pghub.notify('topic1', count(*)) FROM pghub.migrations`:     `e16`,
 		`pghub.notify('topic1', 42, '{"a":1}')`:                      `e42:{"a":1}`,
 		`pghub.notify('topic1', array[1,2])`:                         `e1,2`,
 		`pghub.notify('topic1', array[1,2], '{"a":1}')`:              `e1,2:{"a":1}`,

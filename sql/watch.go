@@ -35,6 +35,7 @@ type Watch struct {
 	Level      Level       // "": Row
 	Operations []Operation // nil: all four
 	Name       string      // tells several watches of one table apart; "": "watch"
+	Durable    bool        // into the stream, and not by NOTIFY: see package stream. Not for level Change
 	Generation int         // an Apply of a lower one leaves the watch alone; raise it with every change that old programs must not undo
 
 	// For level Row only.
@@ -77,6 +78,9 @@ func (w Watch) call(function string) (string, []any) {
 	}
 	if w.Generation != 0 {
 		set("generation", "integer", w.Generation)
+	}
+	if w.Durable {
+		set("durable", "boolean", true)
 	}
 	if w.Old {
 		set("old", "boolean", true)

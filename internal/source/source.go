@@ -14,7 +14,8 @@ import (
 type Message struct {
 	Topic   []byte
 	Payload []byte
-	PID     uint32 // the server process that sent it, if there is one
+	PID     uint32  // the server process that sent it, if there is one
+	Stored  *Stored // where it comes from a stream
 }
 
 // Change is something that the sink wants of the session: that a topic is listened to, or is left.

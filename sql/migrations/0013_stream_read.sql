@@ -1,0 +1,157 @@
+-- pghub 13: reading the stream.
+--
+-- The order of events is (tick, greatest id of their transaction, id): transactions are whole, and everybody sees the same.
+DO $migration$
+DECLARE
+  caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
+BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  IF pghub.migrating(13) THEN
+
+    CREATE OR REPLACE FUNCTION pghub.version() RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 13';
+
+    -- Returns up to 10,000 events, and 8 MB unless a single one is larger, of what comes after a position, and as its last row, without a
+    -- topic, how far that goes. The value of that row says:
+    --   more     there is more
+    --   end      there was no more
+    --   expired  what comes after the position is older than what is kept: go on from this row's position
+    --   foreign  there was no such tick: the position is of another server, or of another time of this one; so is this row's
+    -- topics: only events of these; NULL: of all. In a transaction with a snapshot of its own it would not see what rotation has
+    -- emptied meanwhile, so it needs READ COMMITTED.
+    CREATE FUNCTION pghub.page(after_tick bigint, after_txn bigint, after_id bigint, topics text[])
+    RETURNS TABLE (tick bigint, txn bigint, id bigint, topic text, key bigint[], value text, headers text, at timestamptz)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET max_parallel_workers_per_gather = 0 AS $$
+    #variable_conflict use_column
+    DECLARE
+      last    CONSTANT bigint := 9223372036854775807;
+      here    pghub.ticks;  -- the tick of the position
+      before  pghub.ticks;  -- the tick before the first to be read
+      first   pghub.ticks;
+      until   bigint;       -- the last tick to be read
+      found   record;
+    BEGIN
+      IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'pghub.page: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
+      END IF;
+      -- The first query locks all parts of pghub.ticks against rotation until the end of the transaction.
+      SELECT t.* INTO here FROM pghub.ticks t WHERE t.tick = after_tick;
+      IF here.tick IS NOT NULL AND after_txn = last THEN
+        before := here;
+      ELSIF here.tick IS NOT NULL THEN
+        SELECT t.* INTO before FROM pghub.ticks t WHERE t.tick < after_tick ORDER BY t.tick DESC LIMIT 1;
+      END IF;
+      IF before.tick IS NULL THEN
+        SELECT t.* INTO first FROM pghub.ticks t ORDER BY t.tick LIMIT 1;
+        RETURN QUERY SELECT first.tick, last, last, NULL::text, NULL::bigint[],
+          CASE WHEN after_tick <= first.tick THEN 'expired' ELSE 'foreign' END, NULL::text, first.at;
+        RETURN;
+      END IF;
+
+      SELECT t.* INTO first FROM pghub.ticks t WHERE t.tick > before.tick ORDER BY t.tick LIMIT 1;
+      IF first.tick IS NULL THEN
+        RETURN QUERY SELECT before.tick, last, last, NULL::text, NULL::bigint[], 'end', NULL::text, before.at;
+        RETURN;
+      END IF;
+      IF first.large THEN
+        -- Its transactions in their order, each by the index of the log.
+        FOR found IN
+          SELECT r.* FROM (
+            SELECT r.*, sum(r.size) OVER (ORDER BY r.txn, r.id) - r.size AS ahead FROM (
+              SELECT r.txn, l.id, l.topic, l.key, l.value, l.headers, l.at, coalesce(octet_length(l.value), 0) AS size
+              FROM pghub.runs r
+              CROSS JOIN LATERAL (
+                SELECT l.* FROM pghub.log l
+                WHERE l.xid = r.xid AND l.id > CASE WHEN r.tick = after_tick AND r.txn = after_txn THEN after_id ELSE 0 END
+                ORDER BY l.id LIMIT 10000) AS l
+              WHERE r.tick = first.tick AND r.txn >= CASE WHEN first.tick = after_tick THEN after_txn ELSE 0 END
+              ORDER BY r.txn, l.id LIMIT 10000) AS r) AS r
+          WHERE r.ahead < 8388608 ORDER BY r.txn, r.id
+        LOOP
+          tick := first.tick;
+          txn := found.txn;
+          id := found.id;
+          IF topics IS NULL OR found.topic = ANY (topics) THEN
+            topic := found.topic;
+            key := found.key;
+            value := found.value;
+            headers := found.headers;
+            at := found.at;
+            RETURN NEXT;
+          END IF;
+        END LOOP;
+        IF tick IS NULL THEN  -- there was none left
+          tick := first.tick;
+          txn := last;
+          id := last;
+        END IF;
+        topic := NULL;
+        key := NULL;
+        value := 'more';
+        headers := NULL;
+        at := first.at;
+        RETURN NEXT;
+        RETURN;
+      END IF;
+
+      -- As many ticks as fit into a page. One that is not large does.
+      SELECT max(t.tick) INTO until
+      FROM (SELECT t.* FROM pghub.ticks t WHERE t.tick > before.tick ORDER BY t.tick LIMIT 10000) AS t
+      WHERE t.events <= before.events + 10000 AND t.bytes <= before.bytes + 8388608;
+      RETURN QUERY
+        SELECT e.tick, e.txn, e.id, e.topic, e.key, e.value, e.headers, e.at FROM (
+          SELECT s.tick, l.*, max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn
+          FROM (SELECT t.tick, t.snapshot, lag(t.snapshot) OVER (ORDER BY t.tick) AS before
+                FROM pghub.ticks t WHERE t.tick BETWEEN before.tick AND until) AS s
+          CROSS JOIN LATERAL (
+            SELECT l.* FROM pghub.log l
+            WHERE l.xid >= pg_snapshot_xmax(s.before) AND l.xid < pg_snapshot_xmax(s.snapshot) AND pg_visible_in_snapshot(l.xid, s.snapshot)
+            UNION ALL
+            SELECT l.* FROM pghub.log l
+            WHERE l.xid = ANY (pghub.running(s.before)) AND pg_visible_in_snapshot(l.xid, s.snapshot)) AS l
+          WHERE s.before IS NOT NULL) AS e
+        WHERE (e.tick, e.txn, e.id) > (after_tick, after_txn, after_id) AND (topics IS NULL OR e.topic = ANY (topics))
+        ORDER BY e.tick, e.txn, e.id;
+      RETURN QUERY
+        SELECT until, last, last, NULL::text, NULL::bigint[],
+               CASE WHEN EXISTS (SELECT FROM pghub.ticks t WHERE t.tick > until) THEN 'more' ELSE 'end' END, NULL::text,
+               (SELECT t.at FROM pghub.ticks t WHERE t.tick = until);
+    END $$;
+    COMMENT ON FUNCTION pghub.page IS 'The events that follow a position, in their order.';
+
+    -- A position from what people write: earliest, latest, a position as 1700000000000 or 1700000000000.7.5, or a time.
+    CREATE FUNCTION pghub.locate("where" text, OUT tick bigint, OUT txn bigint, OUT id bigint)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    #variable_conflict use_column
+    DECLARE
+      part text[] := string_to_array("where", '.');
+    BEGIN
+      txn := 9223372036854775807;
+      id := 9223372036854775807;
+      IF "where" = 'earliest' THEN
+        SELECT min(t.tick) INTO tick FROM pghub.ticks t;
+      ELSIF "where" = 'latest' THEN
+        IF (SELECT k.tick FROM pghub.tick() AS k) IS NOT NULL THEN
+          NOTIFY "pghub.stream", 'tick';  -- others wait for it
+        END IF;
+        SELECT max(t.tick) INTO tick FROM pghub.ticks t;
+      ELSIF "where" ~ '^[0-9]{1,18}$' THEN
+        tick := "where"::bigint;
+      ELSIF "where" ~ '^[0-9]{1,18}\.[0-9]{1,19}\.[0-9]{1,19}$' THEN
+        tick := part[1]::bigint;
+        txn := part[2]::bigint;
+        id := part[3]::bigint;
+      ELSE
+        BEGIN
+          SELECT max(t.tick) INTO tick FROM pghub.ticks t WHERE t.at < "where"::timestamptz;
+        EXCEPTION WHEN data_exception THEN
+          RAISE EXCEPTION 'pghub: % is no position: earliest, latest, one such as 1700000000000 or 1700000000000.7.5, or a time', quote_nullable("where")
+            USING ERRCODE = 'invalid_parameter_value';
+        END;
+        tick := coalesce(tick, (SELECT min(t.tick) FROM pghub.ticks t));
+      END IF;
+    END $$;
+    COMMENT ON FUNCTION pghub.locate IS 'A position of the stream from its text, or from a time.';
+
+  END IF;
+  PERFORM pg_catalog.set_config('search_path', caller_path, true);
+END $migration$;

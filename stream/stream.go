@@ -1,0 +1,220 @@
+package stream
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/source"
+)
+
+// Position is a place in the stream.
+type Position = pghub.Position
+
+// Errors to use with errors.Is. Those of package pghub come too: ErrStopped, ErrTopic, ErrValue, ErrNotConnected,
+// ErrUnknownOutcome, ErrNoPool.
+var (
+	// ErrNotInstalled says that schema pghub is not in the database, or in a version without a stream: see sql.Install.
+	ErrNotInstalled = errors.New("pghub/stream: schema pghub has no stream here: run sql.Install")
+
+	// ErrFenced says that another process works for the consumer now.
+	ErrFenced = errors.New("pghub/stream: another process works for the consumer")
+
+	// ErrHalted says that a consumer has stopped at an event that it could not handle: DurableConfig.Poison is Halt.
+	ErrHalted = errors.New("pghub/stream: halted at an event that cannot be handled")
+)
+
+// Config is what [Open] takes. The zero value is of use.
+type Config struct {
+	// Live are topics whose events ordinary consumers of the hub get too, as soon as they can be read.
+	Live []string
+
+	// Lease is for how long a process that has ended without a word keeps others from taking over its work: the sequencer's, and
+	// that of durable consumers that do not say. 0: 10 s. At least 100 ms.
+	Lease time.Duration
+
+	// Retain is how long events are kept, at least; up to half as long again. 0: what pghub.configure set last; 72 hours if nobody
+	// did. Else Open sets it, for all processes, which needs the right to administer.
+	Retain time.Duration
+}
+
+const (
+	defaultLease = 10 * time.Second
+	minLease     = 100 * time.Millisecond
+)
+
+// Stream is a process's access to the stream of a database. All methods may be called from several goroutines at once. The
+// zero value is of no use: see [Open].
+type Stream struct {
+	cfg   Config
+	owner string // of leases
+	host  source.Host
+	db    *db
+	bus   *bus
+	pager *pager
+	pub   *publisher
+	link  *link
+
+	ctx    context.Context // ends with the stream
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // everything that runs but for durable consumers
+
+	mu       sync.Mutex
+	stopping bool
+	durables []*Durable
+	done     chan struct{}
+}
+
+// Open makes a stream for a hub, which may be started before or after. It connects to the database to see whether schema
+// pghub is there (ErrNotInstalled) and starts to take part in the sequencer's work; ctx bounds that. The stream ends with
+// the hub: first its durable consumers, which finish what is in hand and store their positions, within the context of Stop.
+//
+// The role of the pool needs the right to read the stream: SELECT pghub.allow('app', 'read').
+func Open(ctx context.Context, hub *pghub.Hub, cfg Config) (*Stream, error) {
+	switch {
+	case cfg.Lease == 0:
+		cfg.Lease = defaultLease
+	case cfg.Lease < minLease:
+		return nil, fmt.Errorf("pghub/stream: open: Lease is %v; at least %v", cfg.Lease, minLease)
+	}
+	if cfg.Retain < 0 {
+		return nil, fmt.Errorf("pghub/stream: open: Retain is %v", cfg.Retain)
+	}
+	for _, topic := range cfg.Live {
+		if err := checkTopic(topic); err != nil {
+			return nil, fmt.Errorf("pghub/stream: open: Live: %w", err)
+		}
+	}
+	cfg.Live = slices.Clone(cfg.Live)
+	s := &Stream{cfg: cfg, owner: newOwner(), bus: newBus(), done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	host, err := hub.Attach((*guest)(s))
+	if err != nil {
+		s.cancel()
+		return nil, fmt.Errorf("pghub/stream: open: %w", err)
+	}
+	s.host = host
+	s.db = &db{pool: host.Pool()}
+	s.pager = newPager(s)
+	s.pub = newPublisher(s.ctx, host)
+	s.link = &link{s: s}
+	start, err := s.prepare(ctx)
+	if err != nil {
+		s.end()
+		return nil, fmt.Errorf("pghub/stream: open: %w", err)
+	}
+	s.tasks.Go(s.link.run)
+	if len(cfg.Live) > 0 {
+		s.tasks.Go(func() { s.feedLive(start) })
+	}
+	return s, nil
+}
+
+// newOwner names this process in leases: the host, the process, and something that no other stream has.
+func newOwner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d:%s", host, os.Getpid(), strings.ToLower(rand.Text()[:10]))
+}
+
+// prepare looks whether the stream is there, configures it, and says where it is.
+func (s *Stream) prepare(ctx context.Context) (now Position, err error) {
+	var there bool
+	var isolation string
+	const sql = `SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'pghub' AND c.relname = 'stream_consumers'), pg_catalog.current_setting('default_transaction_isolation')`
+	if err := s.db.row(ctx, []any{&there, &isolation}, sql); err != nil {
+		return now, err
+	}
+	if !there {
+		return now, ErrNotInstalled
+	}
+	s.db.explicit.Store(isolation != "read committed")
+	if s.cfg.Retain != 0 {
+		if err := s.db.exec(ctx, `SELECT pghub.configure(retain => $1)`, s.cfg.Retain); err != nil {
+			return now, err
+		}
+	}
+	return s.locate(ctx, Latest)
+}
+
+// guest is the stream as the hub sees it.
+type guest Stream
+
+// Topics are those that are fed.
+func (g *guest) Topics() []string { return g.cfg.Live }
+
+// Stop ends the stream.
+func (g *guest) Stop(ctx context.Context) { (*Stream)(g).stop(ctx) }
+
+// stop ends durable consumers gracefully until ctx ends, and then all the rest.
+func (s *Stream) stop(ctx context.Context) {
+	s.mu.Lock()
+	s.stopping = true
+	durables := s.durables
+	s.mu.Unlock()
+	var all sync.WaitGroup
+	for _, d := range durables {
+		all.Go(func() {
+			if d.Stop(ctx) != nil {
+				d.Close()
+			}
+		})
+	}
+	all.Wait()
+	s.pub.close(ctx)
+	s.end()
+}
+
+// end ends everything but durable consumers.
+func (s *Stream) end() {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.cancel()
+	s.tasks.Wait()
+	select {
+	case <-s.done:
+	default:
+		close(s.done)
+	}
+}
+
+// Done is closed when the stream has ended.
+func (s *Stream) Done() <-chan struct{} { return s.done }
+
+// enlist registers a durable consumer, to be stopped with the stream.
+func (s *Stream) enlist(d *Durable) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return pghub.ErrStopped
+	}
+	s.durables = append(s.durables, d)
+	return nil
+}
+
+func (s *Stream) delist(d *Durable) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durables = slices.DeleteFunc(s.durables, func(other *Durable) bool { return other == d })
+}
+
+// trouble reports what no caller waits for.
+func (s *Stream) trouble(cause string, err error) {
+	s.host.Trouble("stream: "+cause, fmt.Errorf("pghub/stream: %w", err))
+}
+
+func (s *Stream) log(level slog.Level, cause, text string, attrs ...any) {
+	s.host.Log(level, "stream: "+cause, "pghub/stream: "+text, attrs...)
+}

@@ -1,0 +1,193 @@
+package stream_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/stream"
+)
+
+// A worker is a process of its own: this test binary, started with a DSN in workerEnv. It works for two consumers, and is killed.
+const workerEnv = "PGHUB_STREAM_WORKER"
+
+// change is what an event of the oracle says: the version of a row that a transaction made, and its place in that.
+type change struct {
+	Row, Version int64
+	Txn          string
+	Part, Parts  int
+}
+
+const workerLease = 300 * time.Millisecond
+
+// work never returns. Durable notes what it got on a connection of its own; DurableTx in the transaction that it is given.
+func work(dsn string) {
+	ctx := context.Background()
+	fail := func(err error) {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	pool, err := pgxpool.New(ctx, dsn)
+	fail(err)
+	hub, err := pghub.New(pghub.Config{Pool: pool, ReconnectMin: 5 * time.Millisecond, ReconnectMax: 100 * time.Millisecond})
+	fail(err)
+	var s *stream.Stream
+	for { // the server may be down just now
+		if s, err = stream.Open(ctx, hub, stream.Config{Lease: workerLease}); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+		hub, err = pghub.New(pghub.Config{Pool: pool, ReconnectMin: 5 * time.Millisecond, ReconnectMax: 100 * time.Millisecond})
+		fail(err)
+	}
+	insert := func(ctx context.Context, tx interface {
+		QueryRow(context.Context, string, ...any) pgx.Row
+	}, table string, ev *pghub.Event,
+	) error {
+		c, err := pghub.Decode[change](ev)
+		if err != nil {
+			return err
+		}
+		var n int64
+		return tx.QueryRow(ctx, `INSERT INTO `+table+` (row, version, txn, part, parts) VALUES ($1, $2, $3, $4, $5) RETURNING n`,
+			c.Row, c.Version, c.Txn, c.Part, c.Parts).Scan(&n)
+	}
+	cfg := &stream.DurableConfig{RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond, MaxAttempts: -1, Batch: 20}
+	for begun := 0; begun < 2; {
+		if begun == 0 {
+			_, err = s.Durable(ctx, "once", func(ctx context.Context, ev *pghub.Event) error {
+				err := insert(ctx, pool, "got", ev)
+				dieSometimes()
+				return err
+			}, cfg)
+		} else {
+			_, err = s.DurableTx(ctx, "exactly", func(ctx context.Context, tx pgx.Tx, events []*pghub.Event) error {
+				for _, ev := range events {
+					if err := insert(ctx, tx, "ledger", ev); err != nil {
+						return err
+					}
+				}
+				dieSometimes()
+				return nil
+			}, cfg)
+		}
+		if err == nil {
+			begun++
+		} else {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	fail(hub.Run(ctx))
+}
+
+// dieSometimes ends the process between the work and its acknowledgement.
+func dieSometimes() {
+	if rand.IntN(300) == 0 {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+// workers are processes that work, each of which is started again when it dies.
+type workers struct {
+	t    *testing.T
+	dsn  string
+	all  sync.WaitGroup
+	quit chan struct{}
+
+	mu    sync.Mutex
+	live  []*exec.Cmd
+	ended int // of these, how often one died
+}
+
+func newWorkers(t *testing.T, dsn string, n int) *workers {
+	t.Helper()
+	w := &workers{t: t, dsn: dsn, quit: make(chan struct{}), live: make([]*exec.Cmd, n)}
+	for i := range n {
+		w.all.Go(func() { w.keep(i) })
+	}
+	t.Cleanup(func() {
+		close(w.quit)
+		for i := range n {
+			w.signal(i, syscall.SIGKILL)
+		}
+		w.all.Wait()
+	})
+	return w
+}
+
+// keep has one worker running until the end.
+func (w *workers) keep(i int) {
+	for {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), workerEnv+"="+w.dsn)
+		cmd.Stderr = os.Stderr
+		w.mu.Lock()
+		select {
+		case <-w.quit:
+			w.mu.Unlock()
+			return
+		default:
+		}
+		err := cmd.Start()
+		w.live[i] = cmd
+		w.mu.Unlock()
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		_ = cmd.Wait()
+		w.mu.Lock()
+		w.ended++
+		w.mu.Unlock()
+	}
+}
+
+// signal sends a worker a signal. It may have ended just now.
+func (w *workers) signal(i int, sig syscall.Signal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if cmd := w.live[i]; cmd != nil {
+		_ = cmd.Process.Signal(sig)
+	}
+}
+
+// find returns the worker that a lease names as its owner, else any.
+func (w *workers) find(owner string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, cmd := range w.live {
+		if cmd != nil && strings.Contains(owner, fmt.Sprintf(":%d:", cmd.Process.Pid)) {
+			return i
+		}
+	}
+	return rand.IntN(len(w.live))
+}
+
+func (w *workers) deaths() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
+}
+
+func encode(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
