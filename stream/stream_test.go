@@ -203,3 +203,35 @@ func TestLiveConsumersGetStreamTopics(t *testing.T) {
 	l.publish("a", 3)
 	saw.await(t, "a 1", "a 2", "a 3")
 }
+
+// The position goes on when the work is done, and not before.
+func TestThePositionFollowsTheWork(t *testing.T) {
+	l := newLab(t, stream.Config{})
+	at := make(chan pghub.Position)
+	d, err := l.s.Durable(t.Context(), "d", func(_ context.Context, ev *pghub.Event) error {
+		at <- ev.Record.Position
+		at <- ev.Record.Position
+		return nil
+	}, nil)
+	require.NoError(t, err)
+	l.publish("a", 1)
+	event := <-at
+	require.Negative(t, d.Position().Compare(event), "it is under way")
+	<-at
+	eventually(t, "it is done", func() bool { return d.Position().Compare(event) >= 0 })
+}
+
+func TestTheTransactionOfAHandlerIsEndedForIt(t *testing.T) {
+	l := newLab(t, stream.Config{})
+	errs := make(chan error, 2)
+	d, err := l.s.DurableTx(t.Context(), "d", func(ctx context.Context, tx pgx.Tx, _ []*pghub.Event) error {
+		errs <- tx.Commit(ctx)
+		errs <- tx.Rollback(ctx)
+		return nil
+	}, nil)
+	require.NoError(t, err)
+	l.publish("a", 1)
+	require.ErrorContains(t, <-errs, "is ended for its handler")
+	require.ErrorContains(t, <-errs, "is ended for its handler")
+	eventually(t, "the event is done", func() bool { return d.Stats().Delivered == 1 })
+}

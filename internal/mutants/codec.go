@@ -50,7 +50,7 @@ var codecArea = area{
 		one("a lag that does not say how much", "event.go", "strconv.AppendUint(b, a.Dropped, 10)", "strconv.AppendUint(b, 1, 10)", "TestSupervisoryEvents"),
 		sampled(one("events that share their text", "event.go", "ev.Payload = text[start:len(text):len(text)]", "ev.Payload = text[start:len(text)]", "TestEventsTogetherAreIndependent")),
 		one("events that share their keys", "event.go", "ev.Key = keys[:0:keysTogether]", "ev.Key = keys[:0]", "TestEventsTogetherAreIndependent"),
-		one("text of the reader's buffer", "event.go", "Payload: append([]byte{}, n.Payload...)}}", "Payload: n.Payload}}", "TestEventsAreIndependent"),
+		one("text of the reader's buffer", "event.go", "Payload: append([]byte{}, n.Payload...), Record", "Payload: n.Payload, Record", "TestEventsAreIndependent"),
 
 		// Limits.
 		one("topics of 64 bytes", "codec.go", "case len(topic) > maxTopic:", "case len(topic) > maxTopic+1:", "TestCheckTopic TestLimitsAgreeWithServer"),

@@ -1,0 +1,57 @@
+package main
+
+var streamArea = area{
+	name:     "stream",
+	folder:   ".",
+	packages: []string{"sql", "stream"},
+	mutants: []mutant{
+		// The order of events.
+		sampled(one("in the order of the numbers of transactions", pageSQL, "ORDER BY e.tick, e.txn, e.id;", "ORDER BY e.tick, e.xid::text::numeric, e.id;", "TestTransactionsAreWholeAndInTheirOrder")),
+		one("in the order of ids alone", pageSQL, "ORDER BY e.tick, e.txn, e.id;", "ORDER BY e.tick, e.id;", "TestTransactionsAreWholeAndInTheirOrder"),
+		one("ids of which sessions keep twenty", "sql/migrations/0010_stream_log.sql", "CREATE SEQUENCE pghub.log_id;", "CREATE SEQUENCE pghub.log_id CACHE 20;", "TestIdsGrowAcrossSessions"),
+		one("a filter before the order", pageSQL, "max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn", "max(l.id) FILTER (WHERE topics IS NULL OR l.topic = ANY (topics)) OVER (PARTITION BY s.tick, l.xid) AS txn", "TestTransactionsAreWholeAndInTheirOrder"),
+
+		// Ticks.
+		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.* INTO before", "      SELECT t.* INTO before", "TestTicksWaitForEachOther")),
+		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
+		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
+		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
+		one("transactions that were open are forgotten", ticksSQL, "FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l", "FROM pghub.log WHERE false) AS l", "TestOpenTransactionsComeLater"),
+		one("a restored log is taken for this server's", ticksSQL, "        PERFORM pghub.adopt();\n", "        NULL;\n", "TestARestoredLogIsTakenOver"),
+		one("numbers of a restored log that come again", ticksSQL, "SELECT '4611686018427387904'::xid8", "SELECT '100'::xid8", "TestARestoredLogIsTakenOver TestPublishedEventsAreReadInTheirOrder"),
+
+		// Rotation.
+		sampled(one("rotation that does not look", ticksSQL, "      IF used OR (SELECT", "      IF (SELECT", "TestRotationLeavesWhatIsYoung")),
+		one("rotation that looks at no open transaction", ticksSQL, "          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)", "          ', next)", "TestRotationLeavesWhatIsYoung"),
+		one("rotation that waits for readers", ticksSQL, "PERFORM set_config('lock_timeout', '20ms', true);", "PERFORM set_config('lock_timeout', '30s', true);", "TestRotationWaitsForNobody"),
+		one("rotation before it is time", ticksSQL, "since > clock_timestamp() - retain / 2", "since > clock_timestamp()", "TestRotationDropsWhatIsOlderThanTheRetention"),
+
+		// The bell.
+		one("a writer that never rings", "sql/migrations/0011_stream_publish.sql", "        NOTIFY \"pghub.bell\";", "        NULL;", "TestTheBell"),
+		one("a writer that holds nothing", "sql/migrations/0011_stream_publish.sql", "pg_try_advisory_xact_lock_shared(1885816930, 1)", "pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
+
+		// Named consumers.
+		sampled(one("a token of the past", consumersSQL, "      UPDATE pghub.consumers k SET until = clock_timestamp() + lease WHERE k.name = store.name AND k.token = store.token;", "      UPDATE pghub.consumers k SET until = clock_timestamp() + lease WHERE k.name = store.name;", "TestATokenOfThePastStoresNothing")),
+		one("a position that goes back", consumersSQL, "((store.tick, store.txn, store.id) > (k.tick, k.txn, k.id) OR store.back)", "(store.tick IS NOT NULL)", "TestPositionsGoForward"),
+		one("a consumer that two have", consumersSQL, "IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN", "IF false THEN", "TestATokenOfThePastStoresNothing"),
+		one("deaths that nobody counts", consumersSQL, "ELSE k.deaths + 1 END", "ELSE 0 END", "TestAnEventThatEndsTheProcessIsParked"),
+		one("an acknowledgement before the work", "stream/lanes.go", "		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {", "		if j.item != nil {\n			l.t.progress.finish(j.item)\n			j.item = &item{done: true}\n		}\n		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {", "TestThePositionFollowsTheWork"),
+		one("a consumer that is kept after a graceful stop", "stream/tenure.go", "	if t.store(ctx, t.d.cfg.Lease) == nil {\n		t.detach()\n	}", "	_ = t.store(ctx, t.d.cfg.Lease)", "TestAnotherProcessTakesOverAtOnce"),
+		one("a handler's transaction that it may commit", "stream/durabletx.go", "func (handlerTx) Commit(context.Context) error { return errNotYours }", "func (t handlerTx) Commit(ctx context.Context) error { return t.Tx.Commit(ctx) }", "TestTheTransactionOfAHandlerIsEndedForIt"),
+		one("a gap without Resync", "stream/tenure.go", "for failures := 0; d.cfg.Resync != nil; failures++ {", "for failures := 0; false; failures++ {", "TestResyncAfterTheRetention"),
+		one("a gap of live topics after each reconnection", "listen.go", "		case c.greeted && r.isFedLocked(c):", "		case false:", "TestLiveTopicsHaveNoGap"),
+		one("events of live topics lost with the listener", "route.go", "fed && r.phase == phaseAway {", "false {", "TestLiveTopicsHaveNoGap"),
+
+		// Rights.
+		one("everybody may read", "sql/migrations/0015_stream_operate.sql", "    PERFORM pghub.allow(0, 'administer', false);\n", "", "TestWhoMayDoWhatWithTheStream"),
+
+		// Durable watches.
+		one("a durable watch that truncates", "sql/migrations/0016_durable_watch.sql", "'payload IS NOT NULL');", "'octet_length(payload) < 8000');", "TestDurableWatch"),
+	},
+}
+
+const (
+	ticksSQL     = "sql/migrations/0012_stream_ticks.sql"
+	pageSQL      = "sql/migrations/0013_stream_read.sql"
+	consumersSQL = "sql/migrations/0014_stream_consumers.sql"
+)
