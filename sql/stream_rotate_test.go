@@ -162,6 +162,19 @@ func TestARestoredLogIsTakenOver(t *testing.T) {
 	require.True(t, b.rotate())
 }
 
+// A dump of the schema alone has no ticks and no settings. The stream begins with what is written first.
+func TestTheStreamAfterASchemaOnlyDump(t *testing.T) {
+	b := setUp(t)
+	b.do(`DELETE FROM pghub.ticks; DELETE FROM pghub.stream_settings`)
+	publishOn(t, b.conn, "1")
+	start := one[int64](b, "SELECT tick FROM pghub.locate('earliest')")
+	require.NotNil(t, b.tick())
+	require.Equal(t, []string{"1"}, b.streamed(start))
+	require.Equal(t, 72, one[int](b, `SELECT extract(hour FROM retain)::int FROM pghub.stream`))
+	b.do(`DELETE FROM pghub.stream_settings; SELECT pghub.configure(retain => '1 hour')`)
+	require.Equal(t, 1, one[int](b, `SELECT extract(hour FROM retain)::int FROM pghub.stream`))
+}
+
 // A writer rings only where the sequencer sleeps.
 func TestTheBell(t *testing.T) {
 	b := setUp(t, "pghub.bell")

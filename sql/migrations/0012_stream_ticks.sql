@@ -56,6 +56,13 @@ BEGIN
       END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
       SELECT t.* INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
+      part := (SELECT last_value FROM pghub.log_table);
+      IF before.tick IS NULL THEN  -- a dump of the schema alone was restored; all events come after this tick
+        INSERT INTO pghub.stream_settings DEFAULT VALUES ON CONFLICT DO NOTHING;
+        EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large) VALUES ($1, ''3:3:'', 0, 0, false)', part)
+          USING (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+        RETURN;
+      END IF;
       SELECT count(*) AS events, coalesce(sum(l.bytes), 0) AS bytes, pg_current_snapshot() AS snapshot INTO fresh FROM (
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40 AS bytes
         FROM pghub.log WHERE xid >= pg_snapshot_xmax(before.snapshot) AND xid < pghub.adopted()
@@ -75,7 +82,6 @@ BEGIN
       this.events := before.events + fresh.events;
       this.bytes := before.bytes + fresh.bytes;
       this.large := fresh.events > 10000 OR fresh.bytes > 8388608;
-      part := (SELECT last_value FROM pghub.log_table);
       IF part = 0 THEN
         INSERT INTO pghub.ticks_0 SELECT this.*;
       ELSIF part = 1 THEN
@@ -179,6 +185,7 @@ BEGIN
     -- Without a bell the sequencer never sleeps, and no writer ever sends a NOTIFY: what PREPARE TRANSACTION needs.
     CREATE FUNCTION pghub.configure(retain interval DEFAULT NULL, bell boolean DEFAULT NULL) RETURNS void
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+      INSERT INTO pghub.stream_settings DEFAULT VALUES ON CONFLICT DO NOTHING;
       UPDATE pghub.stream_settings s SET retain = coalesce(configure.retain, s.retain), bell = coalesce(configure.bell, s.bell);
       NOTIFY "pghub.stream", 'settings';
     $$;

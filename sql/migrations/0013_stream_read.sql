@@ -127,6 +127,9 @@ BEGIN
     BEGIN
       txn := 9223372036854775807;
       id := 9223372036854775807;
+      IF NOT EXISTS (SELECT FROM pghub.ticks) THEN
+        PERFORM pghub.tick();
+      END IF;
       IF "where" = 'earliest' THEN
         SELECT min(t.tick) INTO tick FROM pghub.ticks t;
       ELSIF "where" = 'latest' THEN
