@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -202,12 +201,12 @@ func TestFaults(t *testing.T) {
 		switch kind := rng.IntN(20); {
 		case kind < 8:
 			faults["kill -9"]++
-			workers.signal(i, syscall.SIGKILL)
+			workers.kill(i)
 		case kind < 12:
 			faults["freeze"]++
-			workers.signal(i, syscall.SIGSTOP)
+			workers.signal(i, pgtest.Freeze)
 			time.Sleep(2 * workerLease)
-			workers.signal(i, syscall.SIGCONT)
+			workers.signal(i, pgtest.Thaw)
 		case kind < 18:
 			faults["cut connections"]++
 			_, _ = admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND random() < 0.5`)

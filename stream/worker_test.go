@@ -97,7 +97,9 @@ func work(dsn string) {
 // dieSometimes ends the process between the work and its acknowledgement.
 func dieSometimes() {
 	if rand.IntN(300) == 0 {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = self.Kill()
+		}
 		select {}
 	}
 }
@@ -123,7 +125,7 @@ func newWorkers(t *testing.T, dsn string, n int) *workers {
 	t.Cleanup(func() {
 		close(w.quit)
 		for i := range n {
-			w.signal(i, syscall.SIGKILL)
+			w.kill(i)
 		}
 		w.all.Wait()
 	})
@@ -163,6 +165,14 @@ func (w *workers) signal(i int, sig syscall.Signal) {
 	defer w.mu.Unlock()
 	if cmd := w.live[i]; cmd != nil {
 		_ = cmd.Process.Signal(sig)
+	}
+}
+
+func (w *workers) kill(i int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if cmd := w.live[i]; cmd != nil {
+		_ = cmd.Process.Kill()
 	}
 }
 
