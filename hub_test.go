@@ -688,8 +688,8 @@ func TestStopFromWithinAHandler(t *testing.T) {
 		_, err := hub.Consumer(context.Background(), s.handle, &ConsumerConfig{Topics: []string{"stop"}})
 		require.NoError(t, err)
 		startHub(t, hub)
-		server.Notify("stop", "e1")
-		server.Notify("stop", "e2") // Stop is called again
+		// In one piece: else Stop might come before the second event, in which it is called again.
+		server.Send(&pgproto3.NotificationResponse{PID: 7, Channel: "stop", Payload: "e1"}, &pgproto3.NotificationResponse{PID: 7, Channel: "stop", Payload: "e2"})
 		require.NoError(t, outcome(t, s.returned))
 		require.NoError(t, outcome(t, s.returned))
 		require.NoError(t, hub.Stop(within(t)))
