@@ -111,6 +111,7 @@ func TestRotationWaitsForNobody(t *testing.T) {
 	b.do(`SELECT pghub.publish('a', 1)`)
 	require.NotNil(t, b.tick())
 	b.age("37 hours")
+	b.do(`SET statement_timeout = '10s'`)
 	require.False(t, b.rotate())
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.True(t, b.rotate())
