@@ -39,7 +39,7 @@ var streamArea = area{
 		one("a consumer that is kept after a graceful stop", "stream/tenure.go", "	if t.store(ctx, t.d.cfg.Lease) == nil {\n		t.detach()\n	}", "	_ = t.store(ctx, t.d.cfg.Lease)", "TestAnotherProcessTakesOverAtOnce"),
 		one("a handler's transaction that it may commit", "stream/durabletx.go", "func (handlerTx) Commit(context.Context) error { return errNotYours }", "func (t handlerTx) Commit(ctx context.Context) error { return t.Tx.Commit(ctx) }", "TestTheTransactionOfAHandlerIsEndedForIt"),
 		one("a gap without Resync", "stream/tenure.go", "for failures := 0; d.cfg.Resync != nil; failures++ {", "for failures := 0; false; failures++ {", "TestResyncAfterTheRetention"),
-		one("a gap of live topics after each reconnection", "listen.go", "		case c.greeted && r.isFedLocked(c):", "		case false:", "TestLiveTopicsHaveNoGap"),
+		one("a gap of live topics after each reconnection", "advise.go", "		case c.greeted && r.isFedLocked(c):", "		case false:", "TestLiveTopicsHaveNoGap"),
 		one("events of live topics lost with the listener", "route.go", "fed && r.phase == phaseAway {", "false {", "TestLiveTopicsHaveNoGap"),
 
 		// Rights.
