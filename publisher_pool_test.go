@@ -237,7 +237,7 @@ func listenerOn(t *testing.T, dsn string) *pgx.Conn {
 }
 
 func TestNotifyTxOnConnectionsInAnotherEncoding(t *testing.T) {
-	dsn := latin1Database(t)
+	dsn := pgtest.Latin1Database(t)
 	conn := listenerOn(t, dsn)
 	pool := poolOf(t, dsn, func(*pgxpool.Config) {})
 	hub := unitHub(t, Config{})
@@ -255,7 +255,7 @@ func TestNotifyTxOnConnectionsInAnotherEncoding(t *testing.T) {
 }
 
 func TestNotifyBySimpleProtocolInAnotherEncoding(t *testing.T) {
-	dsn := latin1Database(t)
+	dsn := pgtest.Latin1Database(t)
 	pool := poolOf(t, dsn, func(cfg *pgxpool.Config) { cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol })
 	hub := realHub(t, Config{Pool: pool})
 	startHub(t, hub)

@@ -689,7 +689,7 @@ func TestStopReceivesWhatWasCommitted(t *testing.T) {
 
 // A database that is not in UTF-8 has no word for some topics.
 func TestATopicThatTheDatabaseCannotName(t *testing.T) {
-	dsn := latin1Database(t)
+	dsn := pgtest.Latin1Database(t)
 	t.Run("at Start", func(t *testing.T) {
 		hub := realHub(t, Config{Pool: pgtest.Pool(t, dsn)})
 		w, _ := watch(t, hub, "é", "日本")
@@ -721,18 +721,4 @@ func requireRefused(t *testing.T, err error, topic string) {
 	require.ErrorAs(t, err, &pgErr)
 	require.Contains(t, []string{"22P05", "22021"}, pgErr.Code)
 	require.True(t, errors.Is(err, pgErr))
-}
-
-// latin1Database returns the DSN of a database that is not in UTF-8.
-func latin1Database(t *testing.T) string {
-	t.Helper()
-	admin := pgtest.Conn(t, pgtest.Shared(t).DSN())
-	name := fmt.Sprintf("pghub_latin1_%d", rand.Uint32())
-	_, err := admin.Exec(within(t), `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := admin.Exec(within(t), `DROP DATABASE `+name+` WITH (FORCE)`)
-		assert.NoError(t, err)
-	})
-	return pgtest.Shared(t).DSNFor(name)
 }

@@ -1024,7 +1024,7 @@ func TestAClosedPool(t *testing.T) {
 // A failover may lead to a database that has no word for some topic. It is reported by name, keeps no other from being
 // listened to, and is not given up.
 func TestATopicThatTheDatabaseCannotNameAnyMore(t *testing.T) {
-	utf8, latin1 := pgtest.Database(t), latin1Database(t)
+	utf8, latin1 := pgtest.Database(t), pgtest.Latin1Database(t)
 	var target atomic.Value
 	target.Store(utf8)
 	pool := poolOf(t, utf8, func(cfg *pgxpool.Config) {

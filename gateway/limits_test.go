@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
@@ -175,7 +173,7 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 
 // Whatever a client is refused for, and however it goes, nothing of it is left.
 func TestNothingIsLeftOfAFailure(t *testing.T) {
-	dsn := latin1(t)
+	dsn := pgtest.Latin1Database(t)
 	f := fixtureOn(t, dsn, gateway.Config{Topics: []string{"*"}, MaxTopics: 1})
 	const refused = "€" // has no place in LATIN1
 	for _, path := range []string{"/listen/" + url.PathEscape(refused), "/events?topic=" + url.QueryEscape(refused)} {
@@ -272,23 +270,4 @@ func (f *fixture) answer(ws *websocket.Conn) string {
 			return m
 		}
 	}
-}
-
-// latin1 makes a database in this encoding.
-func latin1(t *testing.T) string {
-	t.Helper()
-	server := pgtest.Shared(t)
-	conn := pgtest.Conn(t, server.DSN())
-	name := fmt.Sprintf("pghub_latin1_%d", time.Now().UnixNano())
-	_, err := conn.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx := context.Background()
-		conn, err := pgx.Connect(ctx, server.DSN())
-		require.NoError(t, err)
-		_, err = conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
-		require.NoError(t, err)
-		require.NoError(t, conn.Close(ctx))
-	})
-	return server.DSNFor(name)
 }

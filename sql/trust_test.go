@@ -1,13 +1,7 @@
 package sql
 
 import (
-	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 
@@ -108,28 +102,14 @@ func latest(t testing.TB) int {
 
 // What pg_dump makes of it, psql takes, and the watches in it work, the schema alone and with data.
 func TestDumpAndRestore(t *testing.T) {
-	program, err := exec.LookPath("pg_dump")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "no pg_dump: apt-get install postgresql-client")
-		t.Skip("NOT TESTED: no pg_dump here")
-	}
 	b := setUp(t)
 	b.do(people + `ALTER TABLE people ADD gone int; ALTER TABLE people DROP gone; ALTER TABLE people ADD secret text;
 		SELECT pghub.watch('people'), pghub.watch('people', name => 'e', topic => 'e', exclude => '{secret}'), pghub.watch('people', name => 's', topic => 's', level => 'statement')`)
 	for _, option := range []string{"--schema-only", "--no-owner"} {
-		dump, err := exec.Command(program, option, "-d", b.dsn).CombinedOutput()
-		if strings.Contains(string(dump), "server version mismatch") {
-			t.Skip("NOT TESTED: pg_dump is older than the server")
-		}
-		require.NoError(t, err, string(dump))
-		// A newer pg_dump writes lines that an older server or psql does not know.
-		text := strings.ReplaceAll(string(dump), "SET transaction_timeout = 0;", "")
+		dump := pgtest.Dump(t, b.dsn, option)
 		restored := setUp(t, "people", "e", "s")
 		require.NoError(t, Uninstall(t.Context(), restored.conn))
-		cmd := exec.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", restored.dsn)
-		cmd.Stdin = strings.NewReader(text)
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, string(out))
+		pgtest.Restore(t, restored.dsn, dump)
 		require.NoError(t, Install(t.Context(), restored.conn))
 		for range 2 {
 			list := restored.changes(`INSERT INTO public.people (id, name, secret) VALUES (1, 'a', 'hush')`)
@@ -257,21 +237,12 @@ func TestNamesInAnotherEncoding(t *testing.T) {
 
 // In a database that is not UTF-8 either, each event has what was written.
 func TestDatabaseInAnotherEncoding(t *testing.T) {
-	server := pgtest.Shared(t)
-	name := "pghub_" + strings.ToLower(rand.Text()[:10])
-	_, err := pgtest.Conn(t, server.DSN()).Exec(t.Context(), `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`)
-	require.NoError(t, err)
-	t.Cleanup(func() { // when the connections to it are closed
-		conn, err := pgx.Connect(context.Background(), server.DSN())
-		require.NoError(t, err)
-		_, err = conn.Exec(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`)
-		require.NoError(t, errors.Join(err, conn.Close(context.Background())))
-	})
-	dsn := server.DSNFor(name)
+	dsn := pgtest.Latin1Database(t)
 	b := &bench{t: t, dsn: dsn, conn: pgtest.Conn(t, dsn), ear: pgtest.Conn(t, dsn)}
+	b.do(`SET client_encoding = 'UTF8'`)
 	require.NoError(t, Install(t.Context(), b.conn))
 	for _, statement := range []string{`SET client_encoding = 'UTF8'`, `LISTEN "Größe"`, `LISTEN mark`} { // the first decides how the second is read
-		_, err = b.ear.Exec(t.Context(), statement)
+		_, err := b.ear.Exec(t.Context(), statement)
 		require.NoError(t, err)
 	}
 	for _, encoding := range []string{"LATIN1", "UTF8"} {

@@ -2,9 +2,6 @@ package stream_test
 
 import (
 	"context"
-	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -19,11 +16,6 @@ import (
 // A dump that is restored into another server, whose transaction numbers are smaller, goes on where it was: nothing comes twice
 // that was done in the transaction of its position, and nothing is lost.
 func TestDumpAndRestore(t *testing.T) {
-	program, err := exec.LookPath("pg_dump")
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "no pg_dump: apt-get install postgresql-client")
-		t.Skip("NOT TESTED: no pg_dump here")
-	}
 	l := newLab(t, stream.Config{})
 	l.do(`CREATE TABLE ledger (n bigint PRIMARY KEY)`)
 	work := func(ctx context.Context, tx pgx.Tx, events []*pghub.Event) error {
@@ -44,17 +36,10 @@ func TestDumpAndRestore(t *testing.T) {
 	require.NoError(t, l.hub.Stop(t.Context()))
 	l.do(`SELECT pghub.tick()`)
 	l.do(`SELECT pghub.publish('a', 54, '54')`) // no tick has it
-	dump, err := exec.Command(program, "--no-owner", "-d", l.dsn).CombinedOutput()
-	if strings.Contains(string(dump), "server version mismatch") {
-		t.Skip("NOT TESTED: pg_dump is older than the server")
-	}
-	require.NoError(t, err, string(dump))
+	dump := pgtest.Dump(t, l.dsn, "--no-owner")
 
 	server := pgtest.Private(t, pgtest.Options{})
-	cmd := exec.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", server.DSN())
-	cmd.Stdin = strings.NewReader(strings.ReplaceAll(string(dump), "SET transaction_timeout = 0;", ""))
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
+	pgtest.Restore(t, server.DSN(), dump)
 	l.dsn = server.DSN()
 	conn := pgtest.Conn(t, l.dsn)
 	require.NoError(t, sql.Install(t.Context(), conn))

@@ -58,10 +58,14 @@ func (s *Server) LogFile() string {
 // CreateDatabase makes an empty database with a name of its own. What it returns as drop disconnects everybody
 // from the database and removes it.
 func (s *Server) CreateDatabase(ctx context.Context) (dsn string, drop func(context.Context) error, err error) {
+	return s.createDatabase(ctx, "")
+}
+
+func (s *Server) createDatabase(ctx context.Context, options string) (dsn string, drop func(context.Context) error, err error) {
 	name := "pghub_" + strings.ToLower(rand.Text())[:16]
 	identifier := pgx.Identifier{name}.Sanitize()
 	// template0, because nobody can be connected to it, which would refuse to copy it.
-	if err := s.exec(ctx, "CREATE DATABASE "+identifier+" TEMPLATE template0"); err != nil {
+	if err := s.exec(ctx, "CREATE DATABASE "+identifier+" TEMPLATE template0"+options); err != nil {
 		return "", nil, fmt.Errorf("pgtest: create a database: %w", err)
 	}
 	drop = func(ctx context.Context) error {

@@ -58,7 +58,18 @@ func Shared(tb testing.TB) *Server {
 // Database returns the DSN of a fresh database on the shared server. It is dropped when the test has ended.
 func Database(tb testing.TB) string {
 	tb.Helper()
-	dsn, drop, err := Shared(tb).CreateDatabase(tb.Context())
+	return database(tb, "")
+}
+
+// Latin1Database is Database in the encoding LATIN1, which is what connections to it speak unless they say otherwise.
+func Latin1Database(tb testing.TB) string {
+	tb.Helper()
+	return database(tb, " ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+}
+
+func database(tb testing.TB, options string) string {
+	tb.Helper()
+	dsn, drop, err := Shared(tb).createDatabase(tb.Context(), options)
 	if err != nil {
 		tb.Fatal(err)
 	}

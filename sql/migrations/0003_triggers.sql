@@ -5,7 +5,7 @@
 -- The settings fixed on them make an event the same whichever session wrote the row.
 --
 -- Arguments of a trigger, as pghub.watch writes them:
---   0 the watch as JSON, for pghub.watches   1 topic   2 ,"schema":…,"table":…
+--   0 the watch as JSON, for pghub.watches   1 topic   2 ,"schema":...,"table":...
 -- and for level row also
 --   3 primary-key columns   4 those of them that are integers   5 columns to announce, empty for all
 --   6 with old values?      7 with the names of changed columns?

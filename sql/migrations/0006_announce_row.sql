@@ -13,7 +13,7 @@ BEGIN
     CREATE FUNCTION pghub.row_function(definition jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     DECLARE
-      columns jsonb   := definition -> 'columns';  -- [number, name], …: where not all are announced
+      columns jsonb   := definition -> 'columns';  -- [number, name], ...: where not all are announced
       watched text    := CASE WHEN (definition ->> 'partitioned')::boolean
         THEN format('%L::pg_catalog.regclass', format('%I.%I', definition ->> 'schema', definition ->> 'table')) ELSE 'TG_RELID' END;
       old_too boolean := coalesce((definition ->> 'old')::boolean, false);
