@@ -145,18 +145,15 @@ func (s *Stream) Durable(ctx context.Context, name string, handler Handler, cfg 
 	if handler == nil {
 		return nil, errors.New("pghub/stream: durable: the handler is nil")
 	}
-	return s.durable(ctx, name, cfg, func(d *Durable) func(context.Context, *tenure) error {
-		return func(ctx context.Context, t *tenure) error { return d.workInLanes(ctx, t, handler) }
-	})
+	return s.durable(ctx, name, cfg, func(ctx context.Context, t *tenure) error { return workInLanes(ctx, t, handler) })
 }
 
-func (s *Stream) durable(ctx context.Context, name string, cfg *DurableConfig, work func(*Durable) func(context.Context, *tenure) error) (*Durable, error) {
+func (s *Stream) durable(ctx context.Context, name string, cfg *DurableConfig, work func(context.Context, *tenure) error) (*Durable, error) {
 	full, err := cfg.withDefaults(s)
 	if err != nil {
 		return nil, fmt.Errorf("pghub/stream: durable %q: %w", name, err)
 	}
-	d := &Durable{s: s, name: name, cfg: full, stopping: make(chan struct{}), done: make(chan struct{})}
-	d.work = work(d)
+	d := &Durable{s: s, name: name, cfg: full, work: work, stopping: make(chan struct{}), done: make(chan struct{})}
 	d.ctx, d.cancel = context.WithCancel(s.host.BaseContext())
 	t, wait, err := d.attach(ctx)
 	if err == nil {

@@ -26,16 +26,7 @@ func (s *Stream) DurableTx(ctx context.Context, name string, handler TxHandler, 
 	if cfg != nil && cfg.Lanes > 1 {
 		return nil, fmt.Errorf("pghub/stream: durable %q: Lanes is %d; with DurableTx 1", name, cfg.Lanes)
 	}
-	return s.durable(ctx, name, cfg, func(d *Durable) func(context.Context, *tenure) error {
-		return func(ctx context.Context, t *tenure) error {
-			b := &batches{t: t, handler: handler}
-			err := b.work(ctx)
-			if errors.Is(err, errStopping) {
-				return nil
-			}
-			return err
-		}
-	})
+	return s.durable(ctx, name, cfg, func(ctx context.Context, t *tenure) error { return t.read(ctx, &batches{t: t, handler: handler}) })
 }
 
 // errBroken says that a transaction ended without an answer. What became of it, the stored position says.
@@ -47,67 +38,21 @@ type batches struct {
 	handler TxHandler
 }
 
-func (b *batches) work(ctx context.Context) error {
-	t, d := b.t, b.t.d
-	r := d.s.pager.open(t.progress.position(), d.cfg.Topics)
-	defer r.close()
-	failures, lookAgain := 0, true
-	for {
-		tick, changed := d.s.bus.nextTick(), d.s.bus.nextChange(d.name)
-		if lookAgain {
-			events, err := t.again(ctx)
-			if err != nil {
-				return err
-			}
-			for _, ev := range events {
-				if err := b.alone(ctx, ev, false); err != nil {
-					return err
-				}
-			}
-			lookAgain = false
-		}
-		pg, err := r.next(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case d.isStopping():
-			return errStopping
-		case err != nil:
-			d.s.trouble("read", err)
-			if err := t.rest(ctx, d.s.host.Backoff(failures)); err != nil {
-				return err
-			}
-			failures++
-			continue
-		case pg.state == pageExpired || pg.state == pageForeign:
-			if err := t.missed(ctx, r.gap(pg)); err != nil {
-				return err
-			}
-			r.at = pg.end
-			continue
-		}
-		failures = 0
-		if err := b.page(ctx, pg.events); err != nil {
+// takeAgain handles events that are to be tried once more.
+func (b *batches) takeAgain(ctx context.Context, events []*pghub.Event) error {
+	for _, ev := range events {
+		if err := b.alone(ctx, ev, false); err != nil {
 			return err
 		}
-		t.progress.pass(pg.end)
-		if pg.state != pageEnd {
-			continue
-		}
-		select {
-		case <-tick:
-		case <-changed:
-			lookAgain = true
-		case <-d.stopping:
-			return errStopping
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
 	}
+	return nil
 }
 
-// page handles the events of a page.
-func (b *batches) page(ctx context.Context, events []*pghub.Event) error {
+// idle has nothing to wait for.
+func (b *batches) idle(context.Context) error { return nil }
+
+// take handles the events of a page.
+func (b *batches) take(ctx context.Context, events []*pghub.Event) error {
 	t, d := b.t, b.t.d
 	for len(events) > 0 {
 		if d.isStopping() {

@@ -2,14 +2,9 @@ package stream
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"hash/maphash"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pghub/pghub"
 )
@@ -36,11 +31,11 @@ type job struct {
 const laneQueue = 256
 
 // workInLanes reads the stream and has handlers get its events, until the consumer is to stop.
-func (d *Durable) workInLanes(ctx context.Context, t *tenure, handler Handler) error {
+func workInLanes(ctx context.Context, t *tenure, handler Handler) error {
 	l := &lanes{t: t, seed: maphash.MakeSeed(), again: make(map[Position]struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	defer l.cancel(nil)
-	for range d.cfg.Lanes {
+	for range t.d.cfg.Lanes {
 		queue := make(chan job, laneQueue)
 		l.queues = append(l.queues, queue)
 		l.all.Go(func() { l.run(queue, handler) })
@@ -50,11 +45,8 @@ func (d *Durable) workInLanes(ctx context.Context, t *tenure, handler Handler) e
 		close(queue)
 	}
 	l.all.Wait()
-	if cause := context.Cause(l.ctx); cause != nil && !errors.Is(cause, errStopping) {
-		return cause
-	}
-	if errors.Is(err, errStopping) {
-		return nil
+	if cause := context.Cause(l.ctx); cause != nil {
+		return cause // a lane's
 	}
 	return err
 }
@@ -80,15 +72,15 @@ func (l *lanes) run(queue <-chan job, handler Handler) {
 	}
 }
 
-// take puts an event into its lane, waiting for room.
-func (l *lanes) take(ev *pghub.Event, it *item) error {
+// put puts an event into its lane, waiting for room.
+func (l *lanes) put(ctx context.Context, ev *pghub.Event, it *item) error {
 	select {
 	case l.queues[l.laneOf(ev)] <- job{ev, it}:
 		return nil
 	case <-l.t.d.stopping:
 		return errStopping
-	case <-l.ctx.Done():
-		return context.Cause(l.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -103,88 +95,35 @@ func (l *lanes) laneOf(ev *pghub.Event) int {
 	return int(h.Sum64() % uint64(len(l.queues)))
 }
 
-// idle waits until everything that was taken is done, so that a gap is handled behind what came before it.
-func (l *lanes) idle() error {
+// idle waits until everything that was taken is done.
+func (l *lanes) idle(ctx context.Context) error {
 	for l.t.progress.unfinished() > 0 {
-		if err := l.t.rest(l.ctx, 5*time.Millisecond); err != nil {
+		if err := l.t.rest(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// read brings the events of the stream into lanes, and those that somebody wants to have tried again.
-func (t *tenure) read(ctx context.Context, l *lanes) error {
-	d := t.d
-	r := d.s.pager.open(t.progress.position(), d.cfg.Topics)
-	defer r.close()
-	failures, lookAgain := 0, true
-	for {
-		tick, changed := d.s.bus.nextTick(), d.s.bus.nextChange(d.name)
-		if lookAgain {
-			if err := l.takeAgain(ctx); err != nil {
-				return err
-			}
-			lookAgain = false
-		}
-		pg, err := r.next(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case d.isStopping():
-			return errStopping
-		case err != nil:
-			d.s.trouble("read", err)
-			if err := t.rest(ctx, d.s.host.Backoff(failures)); err != nil {
-				return err
-			}
-			failures++
-			continue
-		case pg.state == pageExpired || pg.state == pageForeign:
-			if err := l.idle(); err != nil {
-				return err
-			}
-			if err := t.missed(ctx, r.gap(pg)); err != nil {
-				return err
-			}
-			r.at = pg.end
-			continue
-		}
-		failures = 0
-		for _, ev := range pg.events {
-			select {
-			case t.progress.room <- struct{}{}:
-			case <-d.stopping:
-				return errStopping
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			if err := l.take(ev, t.progress.add(ev.Record.Position)); err != nil {
-				return err
-			}
-		}
-		t.progress.pass(pg.end)
-		if pg.state != pageEnd {
-			continue
-		}
+// take puts the events of a page into their lanes.
+func (l *lanes) take(ctx context.Context, events []*pghub.Event) error {
+	for _, ev := range events {
 		select {
-		case <-tick:
-		case <-changed:
-			lookAgain = true
-		case <-d.stopping:
+		case l.t.progress.room <- struct{}{}:
+		case <-l.t.d.stopping:
 			return errStopping
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		if err := l.put(ctx, ev, l.t.progress.add(ev.Record.Position)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// takeAgain takes up events that pghub.unpark or pghub.replay have put before the consumer.
-func (l *lanes) takeAgain(ctx context.Context) error {
-	events, err := l.t.again(ctx)
-	if err != nil {
-		return err
-	}
+// takeAgain puts events that are to be tried once more into their lanes, unless they are under way there.
+func (l *lanes) takeAgain(ctx context.Context, events []*pghub.Event) error {
 	for _, ev := range events {
 		l.mu.Lock()
 		_, underWay := l.again[ev.Record.Position]
@@ -193,38 +132,9 @@ func (l *lanes) takeAgain(ctx context.Context) error {
 		if underWay {
 			continue
 		}
-		if err := l.take(ev, nil); err != nil {
+		if err := l.put(ctx, ev, nil); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// again reads the events that are to be tried once more. They are counted, so that succeeded forgets them.
-func (t *tenure) again(ctx context.Context) (events []*pghub.Event, err error) {
-	const sql = `SELECT tick, txn, id, topic, key, value, headers, at FROM pghub.parked WHERE consumer = $1 AND again ORDER BY tick, txn, id LIMIT 10000`
-	err = t.insist(ctx, func(ctx context.Context) error {
-		return t.d.s.db.do(ctx, func(c conn) error {
-			rows, err := c.Query(ctx, sql, t.d.name)
-			if err != nil {
-				return err
-			}
-			events, err = pgx.CollectRows(rows, scanEvent)
-			return err
-		})
-	})
-	return events, err
-}
-
-func encodeHeaders(headers map[string]string) string {
-	text, err := json.Marshal(headers)
-	if err != nil {
-		return "{}" // cannot be: keys and values are text
-	}
-	return string(text)
-}
-
-// cleanText is text that PostgreSQL takes.
-func cleanText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -2,10 +2,12 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/pghub/pghub"
@@ -206,4 +208,17 @@ func (t *tenure) insist(ctx context.Context, do func(context.Context) error) err
 			return err
 		}
 	}
+}
+
+func encodeHeaders(headers map[string]string) string {
+	text, err := json.Marshal(headers)
+	if err != nil {
+		return "{}" // cannot be: keys and values are text
+	}
+	return string(text)
+}
+
+// cleanText is text that PostgreSQL takes.
+func cleanText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }

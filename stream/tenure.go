@@ -105,7 +105,7 @@ func (d *Durable) serve(t *tenure) error {
 	case !errors.Is(err, ErrFenced):
 		t.leave()
 	}
-	if errors.Is(err, context.Canceled) && d.ctx.Err() != nil {
+	if errors.Is(err, errStopping) || errors.Is(err, context.Canceled) && d.ctx.Err() != nil {
 		return nil
 	}
 	return err

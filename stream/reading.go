@@ -1,0 +1,97 @@
+package stream
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pghub/pghub"
+)
+
+// worker is what a tenure hands the events to that it reads.
+type worker interface {
+	// take takes the events of a page, in their order.
+	take(ctx context.Context, events []*pghub.Event) error
+	// takeAgain takes events that pghub.unpark or pghub.replay have put before the consumer. They are apart from the stream's order.
+	takeAgain(ctx context.Context, events []*pghub.Event) error
+	// idle returns when everything that was taken is done.
+	idle(ctx context.Context) error
+}
+
+// read hands the events of the stream to a worker, and those that somebody wants to have tried again, until the consumer is
+// to stop (errStopping), or the tenure ends.
+func (t *tenure) read(ctx context.Context, w worker) error {
+	d := t.d
+	r := d.s.pager.open(t.progress.position(), d.cfg.Topics)
+	defer r.close()
+	failures, lookAgain := 0, true
+	for {
+		tick, changed := d.s.bus.nextTick(), d.s.bus.nextChange(d.name)
+		if lookAgain {
+			events, err := t.again(ctx)
+			if err == nil {
+				err = w.takeAgain(ctx, events)
+			}
+			if err != nil {
+				return err
+			}
+			lookAgain = false
+		}
+		pg, err := r.next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case d.isStopping():
+			return errStopping
+		case err != nil:
+			d.s.trouble("read", err)
+			if err := t.rest(ctx, d.s.host.Backoff(failures)); err != nil {
+				return err
+			}
+			failures++
+			continue
+		case pg.state == pageExpired || pg.state == pageForeign:
+			if err := w.idle(ctx); err != nil { // a gap is handled behind what came before it
+				return err
+			}
+			if err := t.missed(ctx, r.gap(pg)); err != nil {
+				return err
+			}
+			r.at = pg.end
+			continue
+		}
+		failures = 0
+		if err := w.take(ctx, pg.events); err != nil {
+			return err
+		}
+		t.progress.pass(pg.end)
+		if pg.state != pageEnd {
+			continue
+		}
+		select {
+		case <-tick:
+		case <-changed:
+			lookAgain = true
+		case <-d.stopping:
+			return errStopping
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// again reads the events that are to be tried once more. They are counted, so that succeeded forgets them.
+func (t *tenure) again(ctx context.Context) (events []*pghub.Event, err error) {
+	const sql = `SELECT tick, txn, id, topic, key, value, headers, at FROM pghub.parked WHERE consumer = $1 AND again ORDER BY tick, txn, id LIMIT 10000`
+	err = t.insist(ctx, func(ctx context.Context) error {
+		return t.d.s.db.do(ctx, func(c conn) error {
+			rows, err := c.Query(ctx, sql, t.d.name)
+			if err != nil {
+				return err
+			}
+			events, err = pgx.CollectRows(rows, scanEvent)
+			return err
+		})
+	})
+	return events, err
+}
