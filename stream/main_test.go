@@ -57,10 +57,16 @@ func (l *lab) join(cfg stream.Config) {
 // process is a pool, a hub and a stream of their own on a database.
 func process(t *testing.T, dsn string, cfg stream.Config) (*pgxpool.Pool, *pghub.Hub, *stream.Stream) {
 	t.Helper()
+	pool := pgtest.Pool(t, dsn)
+	hub, s := processOn(t, pool, cfg)
+	return pool, hub, s
+}
+
+func processOn(t *testing.T, pool *pgxpool.Pool, cfg stream.Config) (*pghub.Hub, *stream.Stream) {
+	t.Helper()
 	if cfg.Lease == 0 {
 		cfg.Lease = time.Second
 	}
-	pool := pgtest.Pool(t, dsn)
 	hub, err := pghub.New(pghub.Config{Pool: pool, ReconnectMax: 100 * time.Millisecond, OnError: func(err error) { t.Log(err) }})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -71,7 +77,7 @@ func process(t *testing.T, dsn string, cfg stream.Config) (*pgxpool.Pool, *pghub
 	s, err := stream.Open(t.Context(), hub, cfg)
 	require.NoError(t, err)
 	require.NoError(t, hub.Start(t.Context()))
-	return pool, hub, s
+	return hub, s
 }
 
 func (l *lab) do(sql string, args ...any) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,8 @@ type entry struct {
 //
 // Errors: ErrTopic and ErrValue at once; the server's, if it refuses the event; ErrNotConnected if it was not written;
 // ErrUnknownOutcome if it may have been, which is never tried again; ErrStopped. If ctx ends first the event may be
-// written all the same, and the error is ErrUnknownOutcome.
+// written all the same, and the error is ErrUnknownOutcome, unless it was not on its way yet: then the error is ctx's, and it never
+// will be. A hook of the pool that panics is ErrPanic and ErrUnknownOutcome.
 func (s *Stream) Publish(ctx context.Context, topic string, key []int64, value any, options ...Option) error {
 	e, err := newEntry(topic, key, value, options)
 	if err == nil {
@@ -148,7 +150,23 @@ func (p *publisher) publish(ctx context.Context, e *entry) error {
 	case <-e.done:
 		return e.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", pghub.ErrUnknownOutcome, ctx.Err())
+		return p.leave(e, ctx.Err())
+	}
+}
+
+// leave ends the wait of a caller whose context has ended.
+func (p *publisher) leave(e *entry, cause error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, e); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		return fmt.Errorf("not sent: %w", cause)
+	}
+	select {
+	case <-e.done: // just now
+		return e.err
+	default:
+		return fmt.Errorf("%w: %w", pghub.ErrUnknownOutcome, cause)
 	}
 }
 
@@ -181,13 +199,17 @@ func (p *publisher) next() (batch []*entry) {
 		}
 		return nil
 	}
-	batch, p.waiting = p.waiting[:n:n], p.waiting[n:]
+	batch = slices.Clone(p.waiting[:n])
+	p.waiting = slices.Delete(p.waiting, 0, n)
 	return batch
 }
 
 // write commits a batch and answers its callers.
 func (p *publisher) write(batch []*entry) {
-	err := p.commit(batch)
+	err := guarded("a hook of the pool, or a tracer", func() error { return p.commit(batch) })
+	if errors.Is(err, pghub.ErrPanic) {
+		err = fmt.Errorf("%w: %w", pghub.ErrUnknownOutcome, err)
+	}
 	if len(batch) > 1 && isRefused(err) { // one of them is at fault, and the server does not say which
 		half := len(batch) / 2
 		p.write(batch[:half])

@@ -25,6 +25,10 @@ var (
 	// ErrNotInstalled says that schema pghub is not in the database, or in a version without a stream: see sql.Install.
 	ErrNotInstalled = errors.New("pghub/stream: schema pghub has no stream here: run sql.Install")
 
+	// ErrEncoding says that the pool's connections do not speak UTF-8, which a stream's texts are in. The client_encoding of a
+	// connection is the database's unless its connection string has client_encoding=UTF8.
+	ErrEncoding = errors.New("pghub/stream: the pool's connections are not in UTF-8: add client_encoding=UTF8 to the connection string")
+
 	// ErrFenced says that another process works for the consumer now.
 	ErrFenced = errors.New("pghub/stream: another process works for the consumer")
 
@@ -74,7 +78,7 @@ type Stream struct {
 }
 
 // Open makes a stream for a hub, which may be started before or after. It connects to the database to see whether schema
-// pghub is there (ErrNotInstalled) and starts to take part in the sequencer's work; ctx bounds that. The stream ends with
+// pghub is there (ErrNotInstalled, ErrEncoding) and starts to take part in the sequencer's work; ctx bounds that. The stream ends with
 // the hub: first its durable consumers, which finish what is in hand and store their positions, within the context of Stop.
 //
 // The role of the pool needs the right to read the stream: SELECT pghub.allow('app', 'read').
@@ -130,14 +134,18 @@ func newOwner() string {
 // prepare looks whether the stream is there, configures it, and says where it is.
 func (s *Stream) prepare(ctx context.Context) (now Position, err error) {
 	var there bool
-	var isolation string
+	var isolation, encoding string
 	const sql = `SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'pghub' AND c.relname = 'stream_consumers'), pg_catalog.current_setting('default_transaction_isolation')`
-	if err := s.db.row(ctx, []any{&there, &isolation}, sql); err != nil {
+		WHERE n.nspname = 'pghub' AND c.relname = 'stream_consumers'), pg_catalog.current_setting('default_transaction_isolation'),
+		pg_catalog.current_setting('client_encoding')`
+	if err := s.db.row(ctx, []any{&there, &isolation, &encoding}, sql); err != nil {
 		return now, err
 	}
-	if !there {
+	switch {
+	case !there:
 		return now, ErrNotInstalled
+	case encoding != "UTF8":
+		return now, fmt.Errorf("%w (it is %s)", ErrEncoding, encoding)
 	}
 	s.db.explicit.Store(isolation != "read committed")
 	if s.cfg.Retain != 0 {

@@ -1,0 +1,8 @@
+package stream
+
+// Waiting is how many calls of Publish wait for a statement.
+func Waiting(s *Stream) int {
+	s.pub.mu.Lock()
+	defer s.pub.mu.Unlock()
+	return len(s.pub.waiting)
+}
