@@ -39,15 +39,14 @@ func newOffice(ctx context.Context, dsn, name string) (*office, error) {
 		return nil, err
 	}
 	if o.hub, err = pghub.New(pghub.Config{Pool: o.pool, ReconnectMax: time.Second}); err != nil {
+		o.pool.Close()
 		return nil, err
 	}
-	for range 10 { // an office that becomes the sequencer just now may end a connection of another one
-		if o.stream, err = stream.Open(ctx, o.hub, stream.Config{}); err == nil {
-			return o, nil
-		}
+	if o.stream, err = stream.Open(ctx, o.hub, stream.Config{}); err != nil {
+		o.close()
+		return nil, err
 	}
-	o.close()
-	return nil, err
+	return o, nil
 }
 
 func (o *office) close() {
