@@ -38,8 +38,8 @@ type Config struct {
 	// been listening for ReconnectMax. 0: 100 ms and 30 s.
 	ReconnectMin, ReconnectMax time.Duration
 
-	// ProbeInterval is how long the listener connection may be silent before the server is asked for a sign of life,
-	// and ProbeTimeout how long the answer to that, or to a LISTEN, may take before the connection is given up.
+	// ProbeInterval is how long the listener connection may be silent before the server is asked for a sign of life, and
+	// whether it is a standby now (ErrStandby), and ProbeTimeout how long the answer to that, or to a LISTEN, may take before the connection is given up.
 	// 0: 10 s and 5 s. A negative ProbeInterval turns both off: a half-open connection may then go unnoticed for ever.
 	ProbeInterval, ProbeTimeout time.Duration
 

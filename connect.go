@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pghub/pghub/internal/pgwire"
 	"github.com/pghub/pghub/internal/source"
 )
 
@@ -112,7 +113,7 @@ func open(ctx context.Context, cfg *Config) (*link, error) {
 func checked(ctx context.Context, conn *pgconn.PgConn, connCfg *pgx.ConnConfig, cfg *Config, heard *string) (*link, error) {
 	soon, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	standby, pid, err := inspect(soon, conn)
+	standby, pid, err := inspect(soon, conn, connCfg.RuntimeParams)
 	if err != nil {
 		return nil, fmt.Errorf("pghub: %w: %w", ErrNotConnected, err)
 	}
@@ -159,16 +160,14 @@ func listenerConfig(ctx context.Context, cfg *Config) (*pgx.ConnConfig, error) {
 	return connCfg, nil
 }
 
-// inspect asks the server what it is, and not to end the connection for being idle.
-func inspect(ctx context.Context, conn *pgconn.PgConn) (standby bool, pid uint32, err error) {
-	const sql = `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), ` +
-		`CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL ` + // PostgreSQL 14 and later have it
-		`THEN pg_catalog.set_config('idle_session_timeout', '0', false) END`
+// inspect asks the server what it is, and when to end the connection.
+func inspect(ctx context.Context, conn *pgconn.PgConn, params map[string]string) (standby bool, pid uint32, err error) {
+	sql := `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), ` + pgwire.Settings(params)
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return false, 0, err
 	}
-	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 3 {
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 2 {
 		return false, 0, errors.New("the server's answer makes no sense")
 	}
 	row := results[0].Rows[0]

@@ -195,7 +195,11 @@ func (s *session) handle(f pgwire.Frame) error {
 			return fmt.Errorf("%w: %w", pgwire.ErrProtocol, err)
 		}
 		s.report.log(slog.LevelInfo, "notice", "pghub: notice from the server", "notice", msg.Message, "code", msg.Code)
-	case pgwire.CommandComplete, pgwire.EmptyQueryResponse, pgwire.ParameterStatus:
+	case pgwire.ParameterStatus:
+		return checkParameter(f.Body)
+	case pgwire.RowDescription, pgwire.DataRow:
+		return s.row(f)
+	case pgwire.CommandComplete, pgwire.EmptyQueryResponse:
 	default:
 		return fmt.Errorf("%w: message %q", pgwire.ErrProtocol, f.Type)
 	}
@@ -304,8 +308,12 @@ func (s *session) batch(probe bool) []*statement {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if probe || unannounced || len(s.barriers) > 0 {
+	switch {
+	case probe:
 		batch = append(batch, &statement{sql: probeSQL, barriers: s.barriers})
+		s.barriers = nil
+	case unannounced, len(s.barriers) > 0:
+		batch = append(batch, &statement{sql: barrierSQL, barriers: s.barriers})
 		s.barriers = nil
 	}
 	s.sent = append(s.sent, batch...)

@@ -44,10 +44,10 @@ func runInBackground(t *testing.T, hub *Hub) {
 	})
 }
 
-// probes is how many empty queries a server has been sent.
+// probes is how many probes a server has been sent.
 func probes(server *fakepg.Server) (n int) {
 	for _, sql := range server.Queries() {
-		if sql == "" {
+		if sql == probeSQL {
 			n++
 		}
 	}
@@ -436,7 +436,7 @@ func TestAFatalAnswerIsALostConnection(t *testing.T) {
 
 		// So it is where a statement is under way, and where the pooler that says it leaves one field out.
 		server.RefuseQuery(func(sql string) *pgproto3.ErrorResponse {
-			if sql != "" {
+			if sql != probeSQL {
 				return nil
 			}
 			server.RefuseQuery(nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/internal/pgtest"
+	"github.com/pghub/pghub/internal/pgwire"
 	"github.com/pghub/pghub/pghubtest"
 )
 
@@ -75,7 +76,7 @@ var scripts = map[string][]step{
 	},
 	"listen undone":  {do(`BEGIN`), do(`SAVEPOINT s`), do(`LISTEN own`), do(`ROLLBACK TO s`), do(`LISTEN other`), do(`COMMIT`), do(`NOTIFY own`), do(`NOTIFY other`)},
 	"settings":       {do(`SET application_name = 'x'`), do(`SET statement_timeout TO 0`), do(`RESET application_name`), do(`SHOW transaction_read_only`), do(`SELECT 1`), do(`SELECT pg_is_in_recovery()`), do(`SELECT set_config('application_name', $1, false) AS name`, "y")},
-	"start-up check": {do(`SELECT pg_is_in_recovery(), CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL THEN set_config('idle_session_timeout', '0', false) END`)},
+	"start-up check": {do(`SELECT pg_catalog.pg_is_in_recovery(), ` + pgwire.Settings(nil))},
 	"deallocate":     {do(`DEALLOCATE ALL`), do(`DEALLOCATE nobody`), do(`SELECT 1`)},
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pghub/pghub/internal/pgwire"
 )
 
 // link is the stream's own connection. It hears of ticks that other processes make, and makes them itself while it has the
@@ -103,9 +105,7 @@ func (l *link) connect(ctx context.Context) error {
 	if l.conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
 		return err
 	}
-	const setUp = `DO $$ BEGIN
-		IF pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL THEN PERFORM pg_catalog.set_config('idle_session_timeout', '0', false); END IF;
-	END $$; SET lock_timeout = 0; SET statement_timeout = 0; SET synchronous_commit = on; LISTEN "` + channelStream + `"; LISTEN "` + channelBell + `"`
+	setUp := `SELECT ` + pgwire.Settings(cfg.RuntimeParams) + `; SET lock_timeout = 0; SET statement_timeout = 0; SET synchronous_commit = on; LISTEN "` + channelStream + `"; LISTEN "` + channelBell + `"`
 	if _, err = l.conn.PgConn().Exec(ctx, setUp).ReadAll(); err != nil {
 		_ = l.conn.Close(ctx)
 		return err

@@ -60,7 +60,7 @@ var coreArea = area{
 		one("a dead host that takes all the time", "connect.go", "if connCfg.ConnectTimeout == 0 {", "if false {", "TestFaultProtocolDeadHost"),
 		one("a standby taken for a primary", "connect.go", "\tif standby {\n", "\tif false && standby {\n", "TestFaultStandbyAtStart"),
 		one("a pooler that is believed", "connect.go", "senderCfg.OnNotification = nil", "_ = senderCfg.OnNotification", "TestFaultPgBouncerTransaction"),
-		one("a listener that may be idle too long", "connect.go", "set_config('idle_session_timeout', '0', false)", "current_setting('idle_session_timeout')", "TestFaultServerIdleTimeout"),
+		one("a listener that may be idle too long", "internal/pgwire/settings.go", "set_config('idle_session_timeout', '0', false)", "current_setting('idle_session_timeout')", "TestFaultServerIdleTimeout"),
 
 		// What an operator sees.
 		sampled(one("a line for every event", "report.go", "if now.Sub(last.at) < logSilence {", "if now.Sub(last.at) < 0 {", "TestOperatorIsNotFlooded")),
@@ -83,6 +83,12 @@ var coreArea = area{
 		one("an answer to nothing is taken", "session.go", "\t\treturn fmt.Errorf(\"%w: an answer to nothing\", pgwire.ErrProtocol)\n", "\t\treturn nil\n", "TestFaultProtocolNonsense"),
 		one("messages of unknown types are passed over", "session.go", "\t\treturn fmt.Errorf(\"%w: message %q\", pgwire.ErrProtocol, f.Type)\n", "\t\treturn nil\n", "TestFaultProtocolNonsense"),
 		one("probes while events arrive", "session.go", "\t\t\tcase silence < limit:\n\t\t\t\tprobe.Reset(limit - silence)\n", "\t\t\tcase silence < 0:\n\t\t\t\tprobe.Reset(limit - silence)\n", "TestTimeProbe"),
+		one("a standby that is not asked whether it is one", "statement.go", "len(msg.Values) == 1 && string(msg.Values[0]) == \"t\"", "len(msg.Values) == 0", "TestAServerThatBecomesAStandbyIsLeft"),
+		one("a standby that says so, and is not heard", "statement.go", "msg.Name == \"in_hot_standby\"", "msg.Name == \"\"", "TestAServerThatBecomesAStandbyIsLeft"),
+		one("another encoding", "statement.go", "msg.Value != \"UTF8\"", "msg.Value == \"\"", "TestAnotherEncodingIsLeft"),
+		one("rows that nobody asked for", "statement.go", "len(s.sent) == 0 || s.sent[0].sql != probeSQL", "false", "TestFaultProtocolNonsense"),
+		one("a frozen listener that keeps the queue", "internal/pgwire/settings.go", "\"tcp_user_timeout\", 60_000", "\"tcp_user_timeout\", 600_000", "TestTheServerWatchesTheListener"),
+		one("settings that overrule the user's", "internal/pgwire/settings.go", "!given", "given || !given", "TestTheServerWatchesTheListener"),
 		one("a refused topic that is not tried again", "session.go", "\t\t\ts.sink.Retry()\n", "", "TestFaultProtocolRefusedTopicIsTriedAgain"),
 
 		// Figures.

@@ -18,10 +18,12 @@ import (
 const (
 	NotificationResponse = 'A'
 	CommandComplete      = 'C'
+	DataRow              = 'D'
 	ErrorResponse        = 'E'
 	EmptyQueryResponse   = 'I'
 	NoticeResponse       = 'N'
 	ParameterStatus      = 'S'
+	RowDescription       = 'T'
 	ReadyForQuery        = 'Z'
 )
 

@@ -1,9 +1,16 @@
 package reliability
 
 import (
+	"os"
 	"testing"
 
 	"github.com/pghub/pghub/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(frozenEnv); dsn != "" {
+		listenUntilKilled(dsn)
+		return
+	}
+	pgtest.Main(m)
+}
