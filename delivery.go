@@ -192,7 +192,7 @@ func (d *delivery) watch() {
 	}
 	s.turns = 0
 	d.watching = false
-	if waiting > 0 || s.size > fewest {
+	if s.size > fewest { // and if more wait than there is a worker for: hireLocked
 		d.watchLocked()
 	}
 	s, hired := d.hireLocked()

@@ -78,8 +78,8 @@ var coreArea = area{
 		// A server that misbehaves.
 		sampled(one("no write deadline for LISTEN and probes", "session.go", "\t\t\tif err := s.conn.SetWriteDeadline(time.Now().Add(s.cfg.ProbeTimeout)); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n", "", "TestFaultDeafServerProbed TestFaultDeafServerAsked")),
 		one("no write deadline for Terminate", "session.go", "\t_ = s.conn.SetWriteDeadline(time.Now().Add(terminateWriteTimeout))\n", "", "TestFaultDeafServerLeft"),
-		one("a FATAL in another language", "session.go", "cmp.Or(msg.SeverityUnlocalized, msg.Severity)", "msg.Severity", "TestFaultProtocolFatalInAnyLanguage"),
-		one("a FATAL through a pooler", "session.go", "cmp.Or(msg.SeverityUnlocalized, msg.Severity)", "msg.SeverityUnlocalized", "TestFaultProtocolFatalInAnyLanguage"),
+		one("a FATAL in another language", "session.go", "cmp.Or(msg.SeverityUnlocalized, msg.Severity)", "cmp.Or(msg.Severity)", "TestFaultProtocolFatalInAnyLanguage"),
+		one("a FATAL through a pooler", "session.go", "cmp.Or(msg.SeverityUnlocalized, msg.Severity)", "cmp.Or(msg.SeverityUnlocalized)", "TestFaultProtocolFatalInAnyLanguage"),
 		one("an answer to nothing is taken", "session.go", "\t\treturn fmt.Errorf(\"%w: an answer to nothing\", pgwire.ErrProtocol)\n", "\t\treturn nil\n", "TestFaultProtocolNonsense"),
 		one("messages of unknown types are passed over", "session.go", "\t\treturn fmt.Errorf(\"%w: message %q\", pgwire.ErrProtocol, f.Type)\n", "\t\treturn nil\n", "TestFaultProtocolNonsense"),
 		one("probes while events arrive", "session.go", "\t\t\tcase silence < limit:\n\t\t\t\tprobe.Reset(limit - silence)\n", "\t\t\tcase silence < 0:\n\t\t\t\tprobe.Reset(limit - silence)\n", "TestTimeProbe"),
@@ -107,7 +107,8 @@ var coreArea = area{
 		one("Resync that is called once and no more", "turn.go", "ok && c.tryResync(leave) {", "ok && (c.tryResync(leave) || true) {", "TestFaultAnnounceResync TestSoak"),
 		one("Resync without a pause", "turn.go", "\t\tif n := c.owed.failures; n > 0 {", "\t\tif n := c.owed.failures; n > 1000 {", "TestTimeResyncBacksOff"),
 		one("a shift that never grows", "delivery.go", "max(min(2*s.size, waiting), fewest)", "fewest", "TestTimeStuckHandlersDelayNobody"),
-		one("a watch that does not look again", "delivery.go", "\tif waiting > 0 || s.size > fewest {\n", "\tif false {\n", "TestTimeStuckHandlersDelayNobody"),
+		one("a shift that has grown and stays so", "delivery.go", "\tif s.size > fewest {", "\tif false {", "TestDeliveryShrinks"),
+		one("a watch that does not look again", "delivery.go", "\tif waiting > hired && !d.watching {\n", "\tif waiting > hired && d.timer == nil {\n", "TestTimeStuckHandlersDelayNobody"),
 		one("a brake that is never released", "brake.go", "\tcase <-moment.C:\n", "\tcase <-make(chan int):\n", "TestTimeBrakeEndsByItself"),
 	},
 }

@@ -241,6 +241,9 @@ func TestOperatorCountsEachEvent(t *testing.T) {
 		s.SendRaw(wire(t, notification("e"), notification("e1"), notification("e2"), notification("e3")))
 		synctest.Wait()
 		require.Equal(t, 6, hub.Stats().Queued, "three for each of the two")
+		s.SendRaw(wire(t, notification("e4"), notification("e5"))) // not fetched together with those
+		synctest.Wait()
+		require.Equal(t, 10, hub.Stats().Queued, "five for each of the two")
 		close(leave)
 		synctest.Wait()
 		require.Zero(t, hub.Stats().Queued)
