@@ -52,6 +52,13 @@ type Config struct {
 	// lost connection all of them are due at once. 0: no limit.
 	ResyncLimit int
 
+	// ResyncClusterLimit is how many processes may call Resync at a time, of all those on the pool's database whose hubs have the
+	// same Name and the same limit; others wait. After a failover all of them are due at once, and would load at once what the server has
+	// just lost from its memory. A process takes one advisory lock for all of its consumers, and one connection of the pool while
+	// it waits for that and has it, so the pool must have room for another one. Without a way to get a lock, which OnError is told,
+	// Resync is called all the same. 0: no limit.
+	ResyncClusterLimit int
+
 	// QueueSize is how many events may wait for a consumer whose ConsumerConfig does not say. 0: 16384. Negative:
 	// unbounded.
 	QueueSize int
@@ -174,8 +181,11 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, fmt.Errorf("pghub: Config.ProbeTimeout %v, PublishTimeout %v and StopTimeout %v must not be negative",
 			cfg.ProbeTimeout, cfg.PublishTimeout, cfg.StopTimeout)
 	}
-	if cfg.ResyncLimit < 0 {
-		return cfg, fmt.Errorf("pghub: Config.ResyncLimit %d must not be negative", cfg.ResyncLimit)
+	if cfg.ResyncLimit < 0 || cfg.ResyncClusterLimit < 0 {
+		return cfg, fmt.Errorf("pghub: Config.ResyncLimit %d and ResyncClusterLimit %d must not be negative", cfg.ResyncLimit, cfg.ResyncClusterLimit)
+	}
+	if cfg.ResyncClusterLimit > 0 && (cfg.Pool == nil || cfg.Pool.Config().MaxConns < 2) {
+		return cfg, errors.New("pghub: Config.ResyncClusterLimit needs a Pool of two connections or more")
 	}
 	if cfg.QueueSize < 0 {
 		cfg.QueueSize = unboundedQueue

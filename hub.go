@@ -23,6 +23,7 @@ type Hub struct {
 	supervisor *supervisor
 	publisher  *publisher
 	resyncs    chan struct{} // has room for as many as may run at a time; nil: no limit
+	cluster    *clusterGate  // nil: no limit
 
 	cut    context.Context // ends when the hub is cut off
 	cutOff context.CancelFunc
@@ -64,6 +65,9 @@ func New(cfg Config) (*Hub, error) {
 	h.supervisor = newSupervisor(&h.cfg, src, h.router, h.report)
 	if cfg.ResyncLimit > 0 {
 		h.resyncs = make(chan struct{}, cfg.ResyncLimit)
+	}
+	if cfg.ResyncClusterLimit > 0 {
+		h.cluster = newClusterGate(&h.cfg)
 	}
 	if cfg.Pool != nil {
 		h.publisher = newPublisher(h.cut, pooled{cfg.Pool}, cfg.PublishTimeout, h.report)

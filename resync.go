@@ -1,6 +1,7 @@
 package pghub
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -59,22 +60,32 @@ func (c *Consumer) resyncNow() {
 	}
 }
 
-// admitted has a Resync wait for its jitter, which only one at a gap has, and for its place among those of the hub. leave gives
-// the place back. false: the consumer is closed.
+// admitted has a Resync wait for its jitter, which only one at a gap has, and for its places among those of the hub and of the
+// cluster. leave gives them back. false: the consumer is closed.
 func (c *Consumer) admitted() (leave func(), ok bool) {
 	if c.owed.hasGap && c.owed.failures == 0 && c.resyncing.jitter > 0 {
 		c.wait(rand.N(c.resyncing.jitter))
 	}
-	switch {
-	case c.ctx.Err() != nil:
-		return nil, false
-	case c.hub.resyncs == nil:
-		return func() {}, true
+	leave = func() {}
+	if places := c.hub.resyncs; places != nil {
+		select {
+		case places <- struct{}{}:
+			leave = func() { <-places }
+		case <-c.ctx.Done():
+		}
 	}
-	select {
-	case c.hub.resyncs <- struct{}{}:
-		return func() { <-c.hub.resyncs }, true
-	case <-c.ctx.Done():
+	if gate := c.hub.cluster; gate != nil && c.ctx.Err() == nil {
+		switch err := gate.enter(c.ctx); {
+		case err == nil:
+			giveBack := leave
+			leave = func() { gate.leave(); giveBack() }
+		case c.ctx.Err() == nil:
+			c.hub.report.trouble("resync", fmt.Errorf("pghub: resync of %s: %w", c.describe(), err))
+		}
+	}
+	if c.ctx.Err() != nil {
+		leave()
 		return nil, false
 	}
+	return leave, true
 }
