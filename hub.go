@@ -163,9 +163,13 @@ func (h *Hub) start(ctx context.Context, patient bool) error {
 //
 // Further calls wait in the same way; once the hub has stopped they return nil at once. Before Start, Stop ends the hub
 // too. Given a handler's own context, or called by the body of a loop over Events, Stop does not wait for that handler
-// or loop, and not for other handlers that are themselves waiting in Stop or Drain.
+// or loop, and not for other handlers that are themselves waiting in Stop or Drain; given that of a durable consumer's handler, it
+// does not wait at all: see Done.
 func (h *Hub) Stop(ctx context.Context) error {
 	h.beginStop(nil)
+	if source.CallerOf(ctx).Host == (host{h}) {
+		return nil // the handler of a guest, which ends before the hub does
+	}
 	ended := h.stopped
 	for _, c := range h.calling(ctx) {
 		defer h.roster.waitForAll(c)()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/source"
 )
 
 // Handler handles an event of a durable consumer. nil acknowledges it. An error has it tried again, in its place: see
@@ -119,10 +120,12 @@ const pageEvents = 10_000
 // Durable is a named consumer: it gets every event at least once, and goes on where it was, whichever process it runs in. Of
 // many processes with one name, one works, and the others stand by.
 type Durable struct {
-	s    *Stream
-	name string
-	cfg  DurableConfig
-	work func(ctx context.Context, t *tenure) error // until it is to stop
+	s     *Stream
+	name  string
+	owner string // of its leases
+	cfg   DurableConfig
+	work  func(ctx context.Context, t *tenure) error // until it is to stop
+	broke atomic.Bool                                // a transaction of DurableTx ended without an answer: the handler may have outlasted the lease
 
 	ctx      context.Context // ends when it is closed
 	cancel   context.CancelFunc
@@ -153,8 +156,11 @@ func (s *Stream) durable(ctx context.Context, name string, cfg *DurableConfig, w
 	if err != nil {
 		return nil, fmt.Errorf("pghub/stream: durable %q: %w", name, err)
 	}
-	d := &Durable{s: s, name: name, cfg: full, work: work, stopping: make(chan struct{}), done: make(chan struct{})}
-	d.ctx, d.cancel = context.WithCancel(s.host.BaseContext())
+	d := &Durable{
+		s: s, name: name, owner: fmt.Sprintf("%s:%d", s.owner, s.made.Add(1)), cfg: full, work: work,
+		stopping: make(chan struct{}), done: make(chan struct{}),
+	}
+	d.ctx, d.cancel = context.WithCancel(source.WithCaller(s.host.BaseContext(), source.Caller{Host: s.host, Who: d}))
 	t, wait, err := d.attach(ctx)
 	if err == nil {
 		err = s.enlist(d)
@@ -174,9 +180,13 @@ func (s *Stream) durable(ctx context.Context, name string, cfg *DurableConfig, w
 func (d *Durable) Name() string { return d.name }
 
 // Stop has the consumer finish what its handlers have begun, stores its position and lets another process take over at once. It
-// returns when that is done. If ctx ends first it goes on; Close cuts it short.
+// returns when that is done. If ctx ends first it goes on; Close cuts it short. Given the context of one of the consumer's own
+// handlers, or of its Resync, it does not wait, since that would be for itself; nor does Stop of the hub.
 func (d *Durable) Stop(ctx context.Context) error {
 	d.stopOnce.Do(func() { close(d.stopping) })
+	if source.CallerOf(ctx).Who == d {
+		return nil
+	}
 	select {
 	case <-d.done:
 		return nil
@@ -257,6 +267,7 @@ func (d *Durable) run(t *tenure, standBy time.Duration) {
 	for {
 		if t != nil {
 			err := d.serve(t)
+			d.broke.Store(errors.Is(err, errBroken))
 			switch {
 			case errors.Is(err, ErrHalted):
 				d.mu.Lock()

@@ -103,13 +103,17 @@ func (b *batches) isKnown(events []*pghub.Event) bool {
 
 // alone handles one event until it is done. ahead: it is the next of the stream, and not one that is tried beside it.
 func (b *batches) alone(ctx context.Context, ev *pghub.Event, ahead bool) error {
-	err := b.t.untilDone(ctx, ev, func(ctx context.Context, ev *pghub.Event) error {
+	done, err := b.t.untilDone(ctx, ev, ahead, func(ctx context.Context, ev *pghub.Event) error {
 		return b.try(ctx, []*pghub.Event{ev}, ahead)
 	})
-	if err == nil && ahead {
-		b.t.progress.pass(ev.Record.Position) // if it was parked, the position is stored by and by
+	if err != nil || !ahead {
+		return err // one that is tried beside the stream has its attempts forgotten in its transaction
 	}
-	return err
+	if done.counted && !done.parked {
+		b.t.succeeded(ctx, ev.Record.Position)
+	}
+	b.t.progress.pass(ev.Record.Position)
+	return nil
 }
 
 // attempted is events of a first attempt, apart from those that other readers share.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pghub/pghub"
@@ -21,9 +22,12 @@ const (
 // named gives an error of a query the name that callers look for.
 func named(err error) error {
 	var pgErr *pgconn.PgError
+	var scan pgx.ScanArgError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &scan): // what the server said is not understood
+		return err
 	case errors.As(err, &pgErr) && pgErr.Code == stateFenced:
 		return fmt.Errorf("%w: %w", ErrFenced, err)
 	case errors.As(err, &pgErr), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -6,3 +6,6 @@ func Waiting(s *Stream) int {
 	defer s.pub.mu.Unlock()
 	return len(s.pub.waiting)
 }
+
+// IsStopping says whether Stop or Close was called.
+func IsStopping(d *Durable) bool { return d.isStopping() }

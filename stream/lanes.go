@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -57,18 +58,24 @@ func (l *lanes) run(queue <-chan job, handler Handler) {
 		if l.ctx.Err() != nil {
 			continue // the queue is emptied
 		}
-		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {
-			l.cancel(err)
+		done, err := l.t.untilDone(l.ctx, j.ev, false, handler)
+		if err != nil {
+			if !errors.Is(err, errStopping) { // else the other lanes finish what they have begun
+				l.cancel(err)
+			}
 			continue
+		}
+		at := j.ev.Record.Position
+		if !done.parked && (done.counted || j.item == nil) {
+			l.t.succeeded(l.ctx, at)
 		}
 		if j.item != nil {
 			l.t.progress.finish(j.item)
-		} else {
-			l.t.succeeded(l.ctx, j.ev.Record.Position) // nothing, if it has been parked again
-			l.mu.Lock()
-			delete(l.again, j.ev.Record.Position)
-			l.mu.Unlock()
+			continue
 		}
+		l.mu.Lock()
+		delete(l.again, at)
+		l.mu.Unlock()
 	}
 }
 

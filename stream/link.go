@@ -26,6 +26,8 @@ type link struct {
 	sleeps  atomic.Uint64
 	lost    atomic.Uint64 // connections
 	pid     atomic.Uint32
+
+	late int // ticks that took too long, one after another; owned by the goroutine
 }
 
 // The channels of schema pghub.
@@ -125,9 +127,25 @@ func (l *link) lead(ctx context.Context) (leads bool, err error) {
 	return leads, err
 }
 
+// lingering is a context that outlives ctx by a second: what is under way when the stream ends comes to its end, and the connection
+// can still be used to give up the lease.
+func lingering(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	stop := context.AfterFunc(ctx, func() {
+		if wait(own, time.Second) == nil {
+			cancel()
+		}
+	})
+	return own, func() { stop(); cancel() }
+}
+
 // ask runs a query of one row and one column. A server that does not answer in time counts as lost.
 func (l *link) ask(ctx context.Context, answer any, sql string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, l.patience())
+	return l.askFor(ctx, l.patience(), answer, sql, args...)
+}
+
+func (l *link) askFor(ctx context.Context, patience time.Duration, answer any, sql string, args ...any) error {
+	ctx, cancel := lingering(ctx, patience)
 	defer cancel()
 	if err := l.conn.QueryRow(ctx, sql, args...).Scan(answer); err != nil {
 		return fmt.Errorf("%.40s: %w", sql, err)
@@ -196,6 +214,8 @@ func (l *link) heard(n *pgconn.Notification) (what string) {
 
 // tell notifies the other processes, in a transaction of its own, whose commit nobody has to wait for.
 func (l *link) tell(ctx context.Context, what string) {
+	ctx, cancel := lingering(ctx, l.patience())
+	defer cancel()
 	const sql = `BEGIN; SET LOCAL synchronous_commit = off; NOTIFY "` + channelStream + `", '%s'; COMMIT`
 	_, _ = l.conn.PgConn().Exec(ctx, fmt.Sprintf(sql, what)).ReadAll() // a lost connection shows with the next query
 }

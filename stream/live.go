@@ -18,8 +18,10 @@ func (s *Stream) feedLive(at Position) {
 	r.near = true
 	failures := 0
 	for {
-		tick := s.bus.nextTick()
 		pg, err := r.next(s.ctx)
+		if err == nil && pg.state == pageForeign {
+			pg.end, err = s.locate(s.ctx, Latest) // where what is kept begins, nothing is news
+		}
 		switch {
 		case s.ctx.Err() != nil:
 			return
@@ -43,7 +45,7 @@ func (s *Stream) feedLive(at Position) {
 			continue
 		}
 		select {
-		case <-tick:
+		case <-pg.tick:
 		case <-s.ctx.Done():
 			return
 		}

@@ -18,7 +18,8 @@ type page struct {
 	events []*pghub.Event
 	end    Position
 	state  pageState
-	at     time.Time // of end's tick
+	at     time.Time       // of end's tick
+	tick   <-chan struct{} // closed at the first tick since it was read: a page that others have read may be older than it seems
 }
 
 // pageState is what follows a page.
@@ -175,6 +176,8 @@ func (p page) only(topics []string) page {
 
 // read asks the server for a page.
 func (p *pager) read(ctx context.Context, after Position, topics []string) (pg page, err error) {
+	tick := p.s.bus.nextTick()
+	defer func() { pg.tick = tick }()
 	err = p.s.db.do(ctx, func(c conn) error {
 		pg, err = readPage(ctx, c, after, topics)
 		return err

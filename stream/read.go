@@ -73,7 +73,7 @@ func (s *Stream) events(ctx context.Context, from Start, topics []string, on boo
 		defer cancel(nil)
 		defer context.AfterFunc(s.ctx, func() { cancel(pghub.ErrStopped) })()
 		err := s.each(ctx, from, topics, on, func(ev *pghub.Event) bool { return yield(ev, nil) })
-		if cause := context.Cause(ctx); err != nil && cause != nil {
+		if cause := context.Cause(ctx); err != nil && err != errEnough && cause != nil {
 			err = cause
 		}
 		if err != nil && err != errEnough {
@@ -101,7 +101,6 @@ func (s *Stream) each(ctx context.Context, from Start, topics []string, on bool,
 	defer r.close()
 	failures := 0
 	for {
-		tick := s.bus.nextTick()
 		pg, err := r.next(ctx)
 		switch {
 		case err != nil && (!on || ctx.Err() != nil):
@@ -129,7 +128,7 @@ func (s *Stream) each(ctx context.Context, from Start, topics []string, on bool,
 			return nil
 		}
 		select {
-		case <-tick:
+		case <-pg.tick:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

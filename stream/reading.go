@@ -25,14 +25,15 @@ func (t *tenure) read(ctx context.Context, w worker) error {
 	r := d.s.pager.open(t.progress.position(), d.cfg.Topics)
 	defer r.close()
 	failures, lookAgain := 0, true
+	changed := d.s.bus.nextChange(d.name)
 	for {
-		tick, changed := d.s.bus.nextTick(), d.s.bus.nextChange(d.name)
+		select {
+		case <-changed:
+			changed, lookAgain = d.s.bus.nextChange(d.name), true
+		default:
+		}
 		if lookAgain {
-			events, err := t.again(ctx)
-			if err == nil {
-				err = w.takeAgain(ctx, events)
-			}
-			if err != nil {
+			if err := t.readAgain(ctx, w); err != nil {
 				return err
 			}
 			lookAgain = false
@@ -69,9 +70,8 @@ func (t *tenure) read(ctx context.Context, w worker) error {
 			continue
 		}
 		select {
-		case <-tick:
-		case <-changed:
-			lookAgain = true
+		case <-pg.tick:
+		case <-changed: // the loop begins with it
 		case <-d.stopping:
 			return errStopping
 		case <-ctx.Done():
@@ -80,12 +80,27 @@ func (t *tenure) read(ctx context.Context, w worker) error {
 	}
 }
 
-// again reads the events that are to be tried once more. They are counted, so that succeeded forgets them.
-func (t *tenure) again(ctx context.Context) (events []*pghub.Event, err error) {
-	const sql = `SELECT tick, txn, id, topic, key, value, headers, at FROM pghub.parked WHERE consumer = $1 AND again ORDER BY tick, txn, id LIMIT 10000`
+// readAgain hands the events to a worker that are to be tried once more.
+func (t *tenure) readAgain(ctx context.Context, w worker) error {
+	for after := (Position{}); ; {
+		events, err := t.again(ctx, after)
+		if err == nil {
+			err = w.takeAgain(ctx, events)
+		}
+		if err != nil || len(events) < pageEvents {
+			return err
+		}
+		after = events[len(events)-1].Record.Position // those before are under way
+	}
+}
+
+// again reads events that are to be tried once more.
+func (t *tenure) again(ctx context.Context, after Position) (events []*pghub.Event, err error) {
+	const sql = `SELECT tick, txn, id, topic, key, value, headers, at FROM pghub.parked
+		WHERE consumer = $1 AND again AND (tick, txn, id) > ($2, $3, $4) ORDER BY tick, txn, id LIMIT $5`
 	err = t.insist(ctx, func(ctx context.Context) error {
 		return t.d.s.db.do(ctx, func(c conn) error {
-			rows, err := c.Query(ctx, sql, t.d.name)
+			rows, err := c.Query(ctx, sql, t.d.name, after.Tick, after.Txn, after.ID, pageEvents)
 			if err != nil {
 				return err
 			}

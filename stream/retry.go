@@ -73,30 +73,38 @@ func guarded(what string, do func() error) error {
 	return <-result
 }
 
+// end is how an event was done.
+type end struct {
+	parked  bool // and not handled
+	counted bool // the server has attempts of it, to be forgotten
+}
+
 // untilDone tries to handle an event until it is done: handled, or parked. The error says why it is not: the tenure has
-// ended, the consumer is to stop, or it has halted.
-func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, try func(ctx context.Context, ev *pghub.Event) error) error {
+// ended, the consumer is to stop, or it has halted. inStep: the event is the next one behind the stored position, which is stored in
+// the transaction that parks it.
+func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, inStep bool, try func(ctx context.Context, ev *pghub.Event) error) (end, error) {
 	d, at := t.d, ev.Record.Position
 	attempts := t.known[at]
 	counted := attempts > 0
+	parked := end{parked: true}
 	var last error
 	for failures := 0; ; failures++ {
 		if d.isStopping() {
-			return errStopping
+			return end{}, errStopping
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return end{}, context.Cause(ctx)
 		}
 		if attempts++; attempts > d.cfg.MaxAttempts && d.cfg.MaxAttempts > 0 {
 			if last == nil {
 				last = errors.New("it has been tried so often, and whoever did so did not live to say how it ended")
 			}
-			return t.poison(ctx, ev, attempts-1, last)
+			return parked, t.poison(ctx, ev, inStep, attempts-1, last)
 		}
 		if attempts > 1 || t.wary.Load() > 0 {
 			t.wary.Add(-1)
 			if err := t.count(ctx, at, attempts, last); err != nil {
-				return err
+				return end{}, err
 			}
 			counted = true
 		}
@@ -107,22 +115,19 @@ func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, try func(ctx co
 		err := guarded("the handler", func() error { return try(ctx, &own) })
 		if err == nil {
 			d.delivered.Add(1)
-			if counted {
-				t.succeeded(ctx, at)
-			}
-			return nil
+			return end{counted: counted}, nil
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return end{}, context.Cause(ctx)
 		}
 		if errors.Is(err, errBroken) {
-			return err
+			return end{}, err
 		}
 		d.failed.Add(1)
 		last = err
 		var hopeless *skip
 		if errors.As(err, &hopeless) {
-			return t.poison(ctx, ev, attempts, err)
+			return parked, t.poison(ctx, ev, inStep, attempts, err)
 		}
 		d.s.trouble("handler", fmt.Errorf("consumer %q, event %v of topic %q, attempt %d: %w", d.name, at, ev.Topic, attempts, err))
 		delay := d.backoff(failures)
@@ -132,19 +137,24 @@ func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, try func(ctx co
 		}
 		if attempts < d.cfg.MaxAttempts || d.cfg.MaxAttempts < 0 {
 			if err := t.rest(ctx, delay); err != nil {
-				return err
+				return end{}, err
 			}
 		}
 	}
 }
 
-// poison ends the tries of an event that cannot be handled.
-func (t *tenure) poison(ctx context.Context, ev *pghub.Event, attempts int, cause error) error {
+// poison ends the tries of an event that cannot be handled. Who halts leaves one try to whoever is started next, mended perhaps.
+func (t *tenure) poison(ctx context.Context, ev *pghub.Event, inStep bool, attempts int, cause error) error {
 	at := ev.Record.Position
 	if t.d.cfg.Poison == Halt {
+		if attempts >= t.d.cfg.MaxAttempts && t.d.cfg.MaxAttempts > 0 {
+			if err := t.count(ctx, at, t.d.cfg.MaxAttempts-1, cause); err != nil {
+				return err
+			}
+		}
 		return fmt.Errorf("%w: event %v of topic %q, %d attempts: %w", ErrHalted, at, ev.Topic, attempts, cause)
 	}
-	const sql = `SELECT pghub.park($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	sql := `SELECT pghub.park($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 	key := ev.Key
 	var value, headers *string
 	if ev.Value != nil {
@@ -156,9 +166,12 @@ func (t *tenure) poison(ctx context.Context, ev *pghub.Event, attempts int, caus
 		headers = &text
 	}
 	text := fmt.Sprintf("%.4000s", cause.Error())
-	err := t.insist(ctx, func(ctx context.Context) error {
-		return t.d.s.db.exec(ctx, sql, t.d.name, t.token, at.Tick, at.Txn, at.ID, ev.Topic, key, value, headers, ev.Record.Time, attempts, cleanText(text))
-	})
+	args := []any{t.d.name, t.token, at.Tick, at.Txn, at.ID, ev.Topic, key, value, headers, ev.Record.Time, attempts, cleanText(text)}
+	if inStep { // else the event might come again, be handled, and once more when it is unparked
+		sql += `, pghub.store($1, $2, $13, $3, $4, $5, false)`
+		args = append(args, t.d.cfg.Lease)
+	}
+	err := t.insist(ctx, func(ctx context.Context) error { return t.d.s.db.exec(ctx, sql, args...) })
 	if err != nil {
 		return err
 	}

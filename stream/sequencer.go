@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -85,7 +86,14 @@ func (l *link) takeOver(ctx context.Context) error {
 // tick makes what was committed readable. Own readers are told at once, and others too.
 func (l *link) tick(ctx context.Context) (events bool, err error) {
 	var tick *int64
-	if err := l.ask(ctx, &tick, `SELECT tick FROM pghub.tick()`); err != nil || tick == nil {
+	err = l.askFor(ctx, l.patience()<<l.late, &tick, `SELECT tick FROM pghub.tick()`)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded): // of millions of events, perhaps: the next attempt has twice the time
+		l.late = min(l.late+1, 8)
+	case err == nil:
+		l.late = 0
+	}
+	if err != nil || tick == nil {
 		return false, err
 	}
 	l.ticks.Add(1)

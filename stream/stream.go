@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pghub/pghub"
@@ -71,10 +72,14 @@ type Stream struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // everything that runs but for durable consumers
 
+	made   atomic.Uint64 // durable consumers, to tell their leases apart
+	opened chan struct{} // closed when Open is over: until then nobody else reads what is above
+	ended  sync.Once
+	done   chan struct{}
+
 	mu       sync.Mutex
 	stopping bool
 	durables []*Durable
-	done     chan struct{}
 }
 
 // Open makes a stream for a hub, which may be started before or after. It connects to the database to see whether schema
@@ -98,19 +103,23 @@ func Open(ctx context.Context, hub *pghub.Hub, cfg Config) (*Stream, error) {
 		}
 	}
 	cfg.Live = slices.Clone(cfg.Live)
-	s := &Stream{cfg: cfg, owner: newOwner(), bus: newBus(), done: make(chan struct{})}
+	s := &Stream{cfg: cfg, owner: newOwner(), bus: newBus(), opened: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	host, err := hub.Attach((*guest)(s))
 	if err != nil {
 		s.cancel()
 		return nil, fmt.Errorf("pghub/stream: open: %w", err)
 	}
+	defer close(s.opened)
 	s.host = host
 	s.db = &db{pool: host.Pool()}
 	s.pager = newPager(s)
 	s.pub = newPublisher(s.ctx, host)
 	s.link = &link{s: s}
 	start, err := s.prepare(ctx)
+	if err == nil && s.ctx.Err() != nil {
+		err = pghub.ErrStopped
+	}
 	if err != nil {
 		s.end()
 		return nil, fmt.Errorf("pghub/stream: open: %w", err)
@@ -162,8 +171,15 @@ type guest Stream
 // Topics are those that are fed.
 func (g *guest) Topics() []string { return g.cfg.Live }
 
-// Stop ends the stream.
-func (g *guest) Stop(ctx context.Context) { (*Stream)(g).stop(ctx) }
+// Stop ends the stream, and has Open fail if it is not over yet.
+func (g *guest) Stop(ctx context.Context) {
+	select {
+	case <-g.opened:
+		(*Stream)(g).stop(ctx)
+	case <-ctx.Done():
+		g.cancel()
+	}
+}
 
 // stop ends durable consumers gracefully until ctx ends, and then all the rest.
 func (s *Stream) stop(ctx context.Context) {
@@ -191,11 +207,7 @@ func (s *Stream) end() {
 	s.mu.Unlock()
 	s.cancel()
 	s.tasks.Wait()
-	select {
-	case <-s.done:
-	default:
-		close(s.done)
-	}
+	s.ended.Do(func() { close(s.done) })
 }
 
 // Done is closed when the stream has ended.

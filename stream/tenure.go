@@ -40,17 +40,23 @@ func (d *Durable) attach(ctx context.Context) (t *tenure, wait time.Duration, er
 	var held *time.Duration
 	const sql = `SELECT token, tick, txn, id, deaths, wait FROM pghub.attach($1, $2, $3, $4, $5)`
 	began := time.Now()
-	err = d.s.db.row(ctx, []any{&token, &tick, &txn, &id, &deaths, &held}, sql, d.name, d.s.owner, d.cfg.Lease, d.cfg.Topics, d.cfg.From.where)
+	err = d.s.db.row(ctx, []any{&token, &tick, &txn, &id, &deaths, &held}, sql, d.name, d.owner, d.cfg.Lease, d.cfg.Topics, d.cfg.From.where)
 	if err != nil {
 		return nil, 0, err
 	}
-	if token == nil {
+	switch {
+	case token == nil && held == nil: // it has just been forgotten
+		return nil, 0, nil
+	case token == nil:
 		return nil, *held, nil
 	}
 	at := Position{Tick: *tick, Txn: *txn, ID: *id}
 	t = &tenure{d: d, token: *token, progress: newProgress(at), known: make(map[Position]int), loaded: at, stored: at, renewed: began}
-	if *deaths > 0 {
+	switch {
+	case *deaths > 0:
 		t.wary.Store(waryEvents)
+	case d.broke.Swap(false):
+		t.wary.Store(int64(d.cfg.Batch))
 	}
 	if err := t.learn(ctx); err != nil {
 		t.leave()

@@ -60,3 +60,22 @@ type Host interface {
 	Trouble(cause string, err error, attrs ...any)
 	Log(level slog.Level, cause, msg string, attrs ...any)
 }
+
+// Caller is whose handler has a context.
+type Caller struct {
+	Host Host // of the guest
+	Who  any  // what the guest calls a consumer
+}
+
+type caller struct{}
+
+// WithCaller is the context of a handler of a guest.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, caller{}, c)
+}
+
+// CallerOf says whose handler has this context; zero if no guest's.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(caller{}).(Caller)
+	return c
+}
