@@ -6,3 +6,6 @@ func Waiting(s *Stream) int {
 	defer s.pub.mu.Unlock()
 	return len(s.pub.waiting)
 }
+
+// QuietTime is how long no event comes before the sequencer tries to sleep. It is to be changed before a stream is opened.
+var QuietTime = &quietTime
