@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/faultproxy"
 	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/stream"
 )
@@ -111,10 +112,11 @@ func dieSometimes() {
 
 // workers are processes that work, each of which is started again when it dies.
 type workers struct {
-	t    *testing.T
-	dsn  string
-	all  sync.WaitGroup
-	quit chan struct{}
+	t       *testing.T
+	proxies []*faultproxy.Proxy // the way of each to the server
+	dsns    []string            // through these
+	all     sync.WaitGroup
+	quit    chan struct{}
 
 	mu    sync.Mutex
 	live  []*exec.Cmd
@@ -124,7 +126,11 @@ type workers struct {
 
 func newWorkers(t *testing.T, dsn string, n int) *workers {
 	t.Helper()
-	w := &workers{t: t, dsn: dsn, quit: make(chan struct{}), live: make([]*exec.Cmd, n)}
+	w := &workers{t: t, quit: make(chan struct{}), live: make([]*exec.Cmd, n)}
+	for range n {
+		p, through := throughProxy(t, dsn)
+		w.proxies, w.dsns = append(w.proxies, p), append(w.dsns, through)
+	}
 	for i := range n {
 		w.all.Go(func() { w.keep(i) })
 	}
@@ -142,7 +148,7 @@ func newWorkers(t *testing.T, dsn string, n int) *workers {
 func (w *workers) keep(i int) {
 	for {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), workerEnv+"="+w.dsn)
+		cmd.Env = append(os.Environ(), workerEnv+"="+w.dsns[i])
 		cmd.Stderr = os.Stderr
 		w.mu.Lock()
 		if w.still {
