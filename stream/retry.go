@@ -115,7 +115,7 @@ func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, try func(ctx co
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if errors.Is(err, errBroken) {
+		if errors.Is(err, errBroken) || errors.Is(err, errSetBack) {
 			return err
 		}
 		d.failed.Add(1)
