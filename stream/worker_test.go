@@ -82,6 +82,11 @@ func work(dsn string) {
 			}, cfg)
 		} else {
 			_, err = s.DurableTx(ctx, "exactly", func(ctx context.Context, tx pgx.Tx, events []*pghub.Event) error {
+				if rand.IntN(2) == 0 { // a crash may take it back, together with the position
+					if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+						return err
+					}
+				}
 				for _, ev := range events {
 					if err := insert(ctx, tx, "ledger", ev); err != nil {
 						return err
