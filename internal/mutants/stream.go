@@ -24,6 +24,8 @@ var streamArea = area{
 		sampled(one("rotation that does not look", ticksSQL, "      IF used OR (SELECT", "      IF (SELECT", "TestRotationLeavesWhatIsYoung")),
 		one("rotation that looks at no open transaction", ticksSQL, "          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)", "          ', next)", "TestRotationLeavesWhatIsYoung"),
 		one("rotation that waits for readers", ticksSQL, "PERFORM set_config('lock_timeout', '20ms', true);", "PERFORM set_config('lock_timeout', '30s', true);", "TestRotationWaitsForNobody"),
+		one("a rotation that was rolled back, and half of it stays", ticksSQL, "        PERFORM setval('pghub.log_table', part);\n", "", "TestRotationThatIsRolledBack"),
+		one("a late event that goes without a word", ticksSQL, "        DELETE FROM pghub.ticks t WHERE t.tick < oldest;\n", "        NULL;\n", "TestRotationThatIsRolledBack"),
 		one("rotation before it is time", ticksSQL, "since > clock_timestamp() - retain / 2", "since > clock_timestamp()", "TestRotationDropsWhatIsOlderThanTheRetention"),
 
 		// The bell.
