@@ -191,6 +191,11 @@ BEGIN
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($1) AND xid < pghub.adopted())
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($1)))', next) INTO late USING closing;
       IF late THEN
+        BEGIN
+          LOCK TABLE pghub.ticks IN ACCESS EXCLUSIVE MODE;  -- a page that is being read needs them
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+          RETURN false;
+        END;
         DELETE FROM pghub.ticks t WHERE t.tick < oldest;
       END IF;
       EXECUTE format('TRUNCATE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s', next, next, next);
