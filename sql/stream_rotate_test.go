@@ -276,11 +276,35 @@ func TestATokenOfThePastStoresNothing(t *testing.T) {
 func TestPositionsGoForward(t *testing.T) {
 	b := setUp(t)
 	token := one[int64](b, `SELECT token FROM pghub.attach('c', 'one', '1 hour', NULL, 'earliest')`)
-	const far = int64(1) << 50
+	publishOn(t, b.conn, "1")
+	first := *b.tick()
+	publishOn(t, b.conn, "2")
+	second := *b.tick()
 	at := func() int64 { return one[int64](b, `SELECT tick FROM pghub.consumers`) }
-	b.do(`SELECT pghub.store('c', $1, '1 h', $2, 1, 1)`, token, far)
-	b.do(`SELECT pghub.store('c', $1, '1 h', $2, 1, 1)`, token, far-1)
-	require.Equal(t, far, at())
-	b.do(`SELECT pghub.store('c', $1, '1 h', $2, 1, 1, true)`, token, far-1)
-	require.Equal(t, far-1, at())
+	b.do(`SELECT pghub.store('c', $1, '1 h', $2, 1, 1)`, token, second)
+	b.do(`SELECT pghub.store('c', $1, '1 h', $2, 1, 1)`, token, first)
+	require.Equal(t, second, at())
+	b.do(`SELECT pghub.store('c', $1, '1 h', $2, 1, 1, true)`, token, first)
+	require.Equal(t, first, at())
+}
+
+// A server that has lost what it had stored, or the tick of a position, says so, and gives no token for a second time.
+func TestAServerThatWasSetBack(t *testing.T) {
+	b := setUp(t)
+	const attach = `SELECT token FROM pghub.attach('c', 'one', '1 hour', NULL, 'earliest')`
+	token := one[int64](b, attach)
+	start := one[int64](b, `SELECT tick FROM pghub.consumers`)
+	publishOn(t, b.conn, "1")
+	tick := *b.tick()
+	const setBack, store = "which has been set back", `SELECT pghub.store('c', $1, '1 h', $2, 1, 1, false, $3, 1, 1)`
+	b.fails("PGH02", setBack, store, token, tick+1, start) // a tick that it does not know
+	b.do(store, token, start-1, start-1)                   // what it has dropped it does not know any more
+	b.do(store, token, tick, start)
+	b.do(store, token, tick, tick)
+	b.do(`UPDATE pghub.consumers SET tick = $1`, start)
+	b.fails("PGH02", setBack, store, token, tick, tick)
+	b.fails("PGH02", setBack, `SELECT pghub.store('c', $1, '1 h', NULL, NULL, NULL, false, $2, 1, 1)`, token, tick)
+
+	b.do(`UPDATE pghub.consumers SET token = 0`) // as it was before the consumer was taken
+	require.NotEqual(t, token, one[int64](b, attach))
 }

@@ -36,7 +36,7 @@ func TestNoEventIsSleptOver(t *testing.T) {
 	require.NoError(t, err)
 	slept := s.link.sleeps.Load()
 	for n := int64(0); n < 60; n++ {
-		time.Sleep(time.Duration(rand.N(12 * time.Millisecond)))
+		time.Sleep(time.Duration(rand.N(12 * time.Millisecond))) // the random pauses are what is tested: writers come at any moment of falling asleep
 		require.NoError(t, s.Publish(t.Context(), "a", []int64{n}, nil))
 		select {
 		case got := <-came:

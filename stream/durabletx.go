@@ -29,8 +29,12 @@ func (s *Stream) DurableTx(ctx context.Context, name string, handler TxHandler, 
 	return s.durable(ctx, name, cfg, func(ctx context.Context, t *tenure) error { return t.read(ctx, &batches{t: t, handler: handler}) })
 }
 
-// errBroken says that a transaction ended without an answer. What became of it, the stored position says.
-var errBroken = errors.New("the connection was lost in a transaction")
+var (
+	// errNotBegun says that the handler was not called.
+	errNotBegun = errors.New("no transaction could be begun")
+	// errBroken says that a transaction ended without an answer. What became of it, the stored position says.
+	errBroken = errors.New("the connection was lost in a transaction")
+)
 
 // batches is the work of a DurableTx.
 type batches struct {
@@ -77,7 +81,7 @@ func (b *batches) take(ctx context.Context, events []*pghub.Event) error {
 			t.progress.pass(batch[n-1].Record.Position)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errBroken), errors.Is(err, ErrFenced):
+		case errors.Is(err, errBroken), errors.Is(err, errNotBegun), errors.Is(err, ErrFenced), errors.Is(err, errSetBack):
 			return err
 		default:
 			d.failed.Add(1)
@@ -133,14 +137,14 @@ func (b *batches) try(ctx context.Context, events []*pghub.Event, ahead bool) er
 	t, d := b.t, b.t.d
 	conn, err := d.s.host.Pool().Acquire(ctx)
 	if err != nil {
-		return named(err)
+		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	defer conn.Release()
 	// A process that is stopped in the middle must not keep what it has locked from its successor.
 	begin := fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = %d", d.cfg.Lease.Milliseconds())
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
 	if err != nil {
-		return named(err)
+		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	rollBack := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -179,6 +183,9 @@ func (b *batches) try(ctx context.Context, events []*pghub.Event, ahead bool) er
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil && tag.String() == "COMMIT":
+		if ahead {
+			t.confirm(events[len(events)-1].Record.Position, false)
+		}
 		return nil
 	case err == nil:
 		return fmt.Errorf("the transaction was rolled back: %s", tag)

@@ -16,6 +16,7 @@ import (
 // SQLSTATEs.
 const (
 	stateFenced         = "PGH01" // raised by pghub.fenced
+	stateSetBack        = "PGH02" // raised by pghub.store
 	stateWrongIsolation = "25000"
 )
 
@@ -30,6 +31,8 @@ func named(err error) error {
 		return err
 	case errors.As(err, &pgErr) && pgErr.Code == stateFenced:
 		return fmt.Errorf("%w: %w", ErrFenced, err)
+	case pgErr != nil && pgErr.Code == stateSetBack:
+		return fmt.Errorf("%w: %w", errSetBack, err)
 	case errors.As(err, &pgErr), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}

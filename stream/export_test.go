@@ -9,3 +9,6 @@ func Waiting(s *Stream) int {
 
 // IsStopping says whether Stop or Close was called.
 func IsStopping(d *Durable) bool { return d.isStopping() }
+
+// QuietTime is how long no event comes before the sequencer tries to sleep. It is to be changed before a stream is opened.
+var QuietTime = &quietTime

@@ -114,6 +114,9 @@ func (r *reader) next(ctx context.Context) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
+	if pg.state == pageForeign {
+		r.pager.forget()
+	}
 	r.near = pg.state == pageEnd
 	if pg.state == pageMore || pg.state == pageEnd {
 		r.at = pg.end
@@ -163,6 +166,13 @@ func (s *shared) isUseless() bool {
 	default:
 		return false
 	}
+}
+
+// forget drops pages that were read before the server was set back.
+func (p *pager) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recent = nil
 }
 
 // only is the page without the events of other topics.

@@ -120,8 +120,15 @@ func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, inStep bool, tr
 		if ctx.Err() != nil {
 			return end{}, context.Cause(ctx)
 		}
-		if errors.Is(err, errBroken) {
+		switch {
+		case errors.Is(err, errBroken), errors.Is(err, errSetBack):
 			return end{}, err
+		case errors.Is(err, errNotBegun): // no attempt
+			attempts--
+			if err := t.rest(ctx, d.s.host.Backoff(failures)); err != nil {
+				return end{}, err
+			}
+			continue
 		}
 		d.failed.Add(1)
 		last = err
@@ -168,10 +175,14 @@ func (t *tenure) poison(ctx context.Context, ev *pghub.Event, inStep bool, attem
 	text := fmt.Sprintf("%.4000s", cause.Error())
 	args := []any{t.d.name, t.token, at.Tick, at.Txn, at.ID, ev.Topic, key, value, headers, ev.Record.Time, attempts, cleanText(text)}
 	if inStep { // else the event might come again, be handled, and once more when it is unparked
-		sql += `, pghub.store($1, $2, $13, $3, $4, $5, false)`
-		args = append(args, t.d.cfg.Lease)
+		sql += `, pghub.store($1, $2, $13, $3, $4, $5, false, $14, $15, $16)`
+		since := t.lastConfirmed()
+		args = append(args, t.d.cfg.Lease, since.Tick, since.Txn, since.ID)
 	}
 	err := t.insist(ctx, func(ctx context.Context) error { return t.d.s.db.exec(ctx, sql, args...) })
+	if err == nil && inStep {
+		t.confirm(at, false)
+	}
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ type tenure struct {
 	loaded  Position  // that the server had at the beginning
 	stored  Position  // owned by keep
 	renewed time.Time // owned by keep
+
+	mu        sync.Mutex
+	confirmed Position // that the server has said to have stored; guarded by mu
 }
 
 // waryEvents is how many events after a death are counted before they are tried.
@@ -51,7 +54,7 @@ func (d *Durable) attach(ctx context.Context) (t *tenure, wait time.Duration, er
 		return nil, *held, nil
 	}
 	at := Position{Tick: *tick, Txn: *txn, ID: *id}
-	t = &tenure{d: d, token: *token, progress: newProgress(at), known: make(map[Position]int), loaded: at, stored: at, renewed: began}
+	t = &tenure{d: d, token: *token, progress: newProgress(at), known: make(map[Position]int), loaded: at, stored: at, confirmed: at, renewed: began}
 	switch {
 	case *deaths > 0:
 		t.wary.Store(waryEvents)
@@ -106,7 +109,9 @@ func (d *Durable) serve(t *tenure) error {
 	d.mu.Unlock()
 	switch {
 	case errors.Is(err, errSetBack):
-		t.detach() // its position is not one of this server
+		d.s.pager.forget()
+		d.s.trouble("durable", fmt.Errorf("consumer %q goes on from what the server has: %w", d.name, err))
+		t.detach()
 		err = nil
 	case !errors.Is(err, ErrFenced):
 		t.leave()
@@ -135,7 +140,7 @@ func (t *tenure) keep(ctx context.Context, ended <-chan struct{}, cancel context
 		}
 		err := t.store(ctx, lease)
 		switch {
-		case errors.Is(err, ErrFenced):
+		case errors.Is(err, ErrFenced), errors.Is(err, errSetBack):
 			cancel(err)
 			return
 		case err != nil && time.Since(t.renewed) > lease && ctx.Err() == nil:
@@ -157,21 +162,42 @@ func (t *tenure) store(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-const storeSQL = `SELECT pghub.store($1, $2, $3, $4, $5, $6, $7)`
+const storeSQL = `SELECT pghub.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 
+// storeArgs says what to store, and what the server must not have lost.
 func (t *tenure) storeArgs(at Position, back bool) []any {
-	return []any{t.d.name, t.token, t.d.cfg.Lease, at.Tick, at.Txn, at.ID, back}
+	since := t.lastConfirmed()
+	return []any{t.d.name, t.token, t.d.cfg.Lease, at.Tick, at.Txn, at.ID, back, since.Tick, since.Txn, since.ID}
 }
 
 func (t *tenure) storeAt(ctx context.Context, at Position, back bool) error {
-	return t.d.s.db.exec(ctx, storeSQL, t.storeArgs(at, back)...)
+	err := t.d.s.db.exec(ctx, storeSQL, t.storeArgs(at, back)...)
+	if err == nil {
+		t.confirm(at, back)
+	}
+	return err
+}
+
+func (t *tenure) lastConfirmed() Position {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.confirmed
+}
+
+// confirm notes that the server has stored a position.
+func (t *tenure) confirm(at Position, back bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if back || at.Compare(t.confirmed) > 0 {
+		t.confirmed = at
+	}
 }
 
 // leave stores the position for the last time and gives the consumer up. If the server cannot be had, the lease ends by itself.
 func (t *tenure) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), max(t.d.cfg.Lease, time.Second))
 	defer cancel()
-	if t.store(ctx, t.d.cfg.Lease) == nil {
+	if err := t.store(ctx, t.d.cfg.Lease); err == nil || errors.Is(err, errSetBack) {
 		t.detach()
 	}
 }
@@ -183,7 +209,7 @@ func (t *tenure) detach() {
 	_ = t.d.s.db.exec(ctx, `SELECT pghub.detach($1, $2)`, t.d.name, t.token) // else the lease ends by itself
 }
 
-// errSetBack says that the server is not where it was: a failover has lost commits. What it has stored is to be loaded.
+// errSetBack says that the server is not where it was: a failover, or a crash, has lost commits. What it has stored is to be loaded.
 var errSetBack = errors.New("the server has been set back")
 
 // missed handles a gap: Resync first, and then it goes on where the stream begins.

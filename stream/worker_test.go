@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,11 +17,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/faultproxy"
+	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/stream"
 )
 
-// A worker is a process of its own: this test binary, started with a DSN in workerEnv. It works for two consumers, and is killed.
-const workerEnv = "PGHUB_STREAM_WORKER"
+// A worker is a process of its own: this test binary, started with a DSN in workerEnv. It works for two consumers, and is killed; it
+// also kills itself at random, unless calmEnv is set.
+const (
+	workerEnv = "PGHUB_STREAM_WORKER"
+	calmEnv   = "PGHUB_STREAM_WORKER_CALM"
+)
 
 // change is what an event of the oracle says: the version of a row that a transaction made, and its place in that.
 type change struct {
@@ -41,6 +46,7 @@ func work(dsn string) {
 			log.Fatal(err)
 		}
 	}
+	*stream.QuietTime = 20 * time.Millisecond // it falls asleep whenever writers pause
 	pool, err := pgxpool.New(ctx, dsn)
 	fail(err)
 	hub, err := pghub.New(pghub.Config{Pool: pool, ReconnectMin: 5 * time.Millisecond, ReconnectMax: 100 * time.Millisecond})
@@ -50,7 +56,7 @@ func work(dsn string) {
 		if s, err = stream.Open(ctx, hub, stream.Config{Lease: workerLease}); err == nil {
 			break
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // between two tries: nobody says when the server is back
 		hub, err = pghub.New(pghub.Config{Pool: pool, ReconnectMin: 5 * time.Millisecond, ReconnectMax: 100 * time.Millisecond})
 		fail(err)
 	}
@@ -76,6 +82,11 @@ func work(dsn string) {
 			}, cfg)
 		} else {
 			_, err = s.DurableTx(ctx, "exactly", func(ctx context.Context, tx pgx.Tx, events []*pghub.Event) error {
+				if rand.IntN(2) == 0 { // a crash may take it back, together with the position
+					if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+						return err
+					}
+				}
 				for _, ev := range events {
 					if err := insert(ctx, tx, "ledger", ev); err != nil {
 						return err
@@ -88,7 +99,7 @@ func work(dsn string) {
 		if err == nil {
 			begun++
 		} else {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // between two tries
 		}
 	}
 	fail(hub.Run(ctx))
@@ -96,7 +107,7 @@ func work(dsn string) {
 
 // dieSometimes ends the process between the work and its acknowledgement.
 func dieSometimes() {
-	if rand.IntN(300) == 0 {
+	if os.Getenv(calmEnv) == "" && rand.IntN(300) == 0 {
 		if self, err := os.FindProcess(os.Getpid()); err == nil {
 			_ = self.Kill()
 		}
@@ -106,19 +117,25 @@ func dieSometimes() {
 
 // workers are processes that work, each of which is started again when it dies.
 type workers struct {
-	t    *testing.T
-	dsn  string
-	all  sync.WaitGroup
-	quit chan struct{}
+	t       *testing.T
+	proxies []*faultproxy.Proxy // the way of each to the server
+	dsns    []string            // through these
+	all     sync.WaitGroup
+	quit    chan struct{}
 
 	mu    sync.Mutex
 	live  []*exec.Cmd
-	ended int // of these, how often one died
+	ended int  // of these, how often one died
+	still bool // those that are started from now on do not kill themselves
 }
 
 func newWorkers(t *testing.T, dsn string, n int) *workers {
 	t.Helper()
-	w := &workers{t: t, dsn: dsn, quit: make(chan struct{}), live: make([]*exec.Cmd, n)}
+	w := &workers{t: t, quit: make(chan struct{}), live: make([]*exec.Cmd, n)}
+	for range n {
+		p, through := throughProxy(t, dsn)
+		w.proxies, w.dsns = append(w.proxies, p), append(w.dsns, through)
+	}
 	for i := range n {
 		w.all.Go(func() { w.keep(i) })
 	}
@@ -136,9 +153,12 @@ func newWorkers(t *testing.T, dsn string, n int) *workers {
 func (w *workers) keep(i int) {
 	for {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), workerEnv+"="+w.dsn)
+		cmd.Env = append(os.Environ(), workerEnv+"="+w.dsns[i])
 		cmd.Stderr = os.Stderr
 		w.mu.Lock()
+		if w.still {
+			cmd.Env = append(cmd.Env, calmEnv+"=1")
+		}
 		select {
 		case <-w.quit:
 			w.mu.Unlock()
@@ -146,7 +166,9 @@ func (w *workers) keep(i int) {
 		default:
 		}
 		err := cmd.Start()
-		w.live[i] = cmd
+		if err == nil {
+			w.live[i] = cmd
+		}
 		w.mu.Unlock()
 		if err != nil {
 			w.t.Error(err)
@@ -159,13 +181,16 @@ func (w *workers) keep(i int) {
 	}
 }
 
-// signal sends a worker a signal. It may have ended just now.
-func (w *workers) signal(i int, sig syscall.Signal) {
+// freeze stops a worker, and returns what has it go on. It may have ended, and another one be in its place. Cleanup kills the frozen too.
+func (w *workers) freeze(i int) (thaw func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if cmd := w.live[i]; cmd != nil {
-		_ = cmd.Process.Signal(sig)
+	cmd := w.live[i]
+	if cmd == nil {
+		return func() {}
 	}
+	_ = cmd.Process.Signal(pgtest.Freeze)
+	return func() { _ = cmd.Process.Signal(pgtest.Thaw) }
 }
 
 func (w *workers) kill(i int) {
@@ -176,16 +201,26 @@ func (w *workers) kill(i int) {
 	}
 }
 
+// calm kills all for the last time.
+func (w *workers) calm() {
+	w.mu.Lock()
+	w.still = true
+	w.mu.Unlock()
+	for i := range w.live {
+		w.kill(i)
+	}
+}
+
 // find returns the worker that a lease names as its owner, else any.
-func (w *workers) find(owner string) int {
+func (w *workers) find(owner string) (i int, is bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, cmd := range w.live {
 		if cmd != nil && strings.Contains(owner, fmt.Sprintf(":%d:", cmd.Process.Pid)) {
-			return i
+			return i, true
 		}
 	}
-	return rand.IntN(len(w.live))
+	return rand.IntN(len(w.live)), false
 }
 
 func (w *workers) deaths() int {

@@ -1,16 +1,8 @@
 package reliability
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,90 +12,10 @@ import (
 	"github.com/pghub/pghub/internal/pgtest"
 )
 
-// startPgBouncer runs a PgBouncer before the server of dsn, in a pool mode, and returns the DSN that leads through it.
-// Where there is none the test is skipped, but fails on a continuous integration, as tests without a PostgreSQL do.
-func startPgBouncer(t *testing.T, mode, dsn string) string {
-	t.Helper()
-	program, err := findPgBouncer()
-	if err != nil {
-		require.Empty(t, os.Getenv("CI"), "no PgBouncer: apt-get install pgbouncer")
-		t.Skip("NOT TESTED: no PgBouncer found: apt-get install pgbouncer")
-	}
-	server := listenTo(t, dsn)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
-
-	folder, err := os.MkdirTemp("", "pghub-pgbouncer-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
-	require.NoError(t, os.Chmod(folder, 0o755)) // it reads its configuration as another user
-	ini := filepath.Join(folder, "pgbouncer.ini")
-	require.NoError(t, os.WriteFile(ini, fmt.Appendf(nil, `[databases]
-* = host=%s port=%d user=postgres password=postgres
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = any
-pool_mode = %s
-default_pool_size = 10
-ignore_startup_parameters = extra_float_digits
-`, server.Host, server.Port, port, mode), 0o644))
-
-	args := []string{ini}
-	if os.Getuid() == 0 { // which it refuses to run as
-		args = append([]string{"-u", "nobody"}, args...)
-	}
-	cmd := exec.Command(program, args...)
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	up := make(chan bool, 1)
-	drained := make(chan struct{})
-	var log strings.Builder
-	go func() {
-		defer close(drained)
-		lines := bufio.NewScanner(stderr)
-		for lines.Scan() {
-			log.WriteString(lines.Text() + "\n")
-			if strings.Contains(lines.Text(), "process up") {
-				up <- true
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		<-drained
-		_ = cmd.Wait() // however it ended
-		if t.Failed() {
-			t.Logf("PgBouncer's log:\n%s", log.String())
-		}
-	})
-	select {
-	case <-up:
-	case <-drained:
-		require.FailNow(t, "PgBouncer has not started", log.String())
-	case <-time.After(faultPatience):
-		require.FailNow(t, "PgBouncer does not start")
-	}
-	return fmt.Sprintf("postgres://postgres:postgres@127.0.0.1:%d/%s?sslmode=disable&default_query_exec_mode=simple_protocol", port, server.Database)
-}
-
-func findPgBouncer() (string, error) {
-	if program, err := exec.LookPath("pgbouncer"); err == nil {
-		return program, nil
-	}
-	const debian = "/usr/sbin/pgbouncer" // not in everybody's PATH
-	_, err := os.Stat(debian)
-	return debian, err
-}
-
 // TestFaultPgBouncerTransaction: transaction pooling accepts LISTEN and delivers nothing. Start says so, and what to do.
 func TestFaultPgBouncerTransaction(t *testing.T) {
 	dsn := pgtest.Database(t)
-	pooled := startPgBouncer(t, "transaction", dsn)
+	pooled := pgtest.PgBouncer(t, "transaction", dsn)
 	pool := pgtest.Pool(t, pooled)
 
 	deaf, _ := newFaultHub(t, pghub.Config{Pool: pool, ProbeInterval: time.Second, ProbeTimeout: time.Second}, "t")
@@ -123,7 +35,7 @@ func TestFaultPgBouncerTransaction(t *testing.T) {
 // included.
 func TestFaultPgBouncerSession(t *testing.T) {
 	dsn := pgtest.Database(t)
-	pool := pgtest.Pool(t, startPgBouncer(t, "session", dsn))
+	pool := pgtest.Pool(t, pgtest.PgBouncer(t, "session", dsn))
 	hub, d := startFaultHub(t, pghub.Config{Pool: pool, ProbeInterval: time.Second, ProbeTimeout: faultPatience}, "t", "u")
 	require.NoError(t, hub.Notify(t.Context(), "t", nil, nil))
 	d.expect(t, "connect", "subscribe t", "subscribe u", "t=e")

@@ -46,7 +46,7 @@ BEGIN
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
     #variable_conflict use_column
     DECLARE
-      before pghub.ticks;
+      before record;
       fresh  record;
       this   pghub.ticks;
       part   bigint;
@@ -55,8 +55,12 @@ BEGIN
         RAISE EXCEPTION 'pghub.tick: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
       END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
-      SELECT t.* INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
+      SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
       part := (SELECT last_value FROM pghub.log_table);
+      IF before.part <> part THEN  -- a rotation was rolled back, which setval is not
+        part := before.part;
+        PERFORM setval('pghub.log_table', part);
+      END IF;
       IF before.tick IS NULL THEN  -- a dump of the schema alone was restored; all events come after this tick
         INSERT INTO pghub.stream_settings DEFAULT VALUES ON CONFLICT DO NOTHING;
         EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large) VALUES ($1, ''3:3:'', 0, 0, false)', part)
@@ -147,7 +151,10 @@ BEGIN
       retain  interval := (SELECT s.retain FROM pghub.stream_settings s);
       since   timestamptz;
       horizon pg_snapshot;
+      oldest  bigint;   -- the horizon's tick
+      closing pg_snapshot;
       used    boolean;
+      late    boolean;
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.rotate: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
@@ -157,13 +164,16 @@ BEGIN
         RETURN false;
       END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
+      IF part <> (SELECT right(t.tableoid::regclass::text, 1)::bigint FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1) THEN
+        RETURN false;  -- another one was quicker, or was rolled back: the next tick puts the sequence back
+      END IF;
       PERFORM set_config('lock_timeout', '20ms', true);
       BEGIN
         EXECUTE format('LOCK TABLE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s IN ACCESS EXCLUSIVE MODE', next, next, next);
       EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
         RETURN false;
       END;
-      SELECT t.snapshot INTO horizon FROM pghub.ticks t WHERE t.at < clock_timestamp() - retain ORDER BY t.tick DESC LIMIT 1;
+      SELECT t.snapshot, t.tick INTO horizon, oldest FROM pghub.ticks t WHERE t.at < clock_timestamp() - retain ORDER BY t.tick DESC LIMIT 1;
       EXECUTE format('SELECT EXISTS (SELECT FROM pghub.ticks_%1$s WHERE at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE $2 IS NULL)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($2) AND xid < pghub.adopted())
@@ -173,6 +183,20 @@ BEGIN
         INTO used USING clock_timestamp() - retain, horizon;
       IF used OR (SELECT last_value FROM pghub.log_table) <> part THEN
         RETURN false;
+      END IF;
+      -- An event that was written when the table was no longer the one to write has its tick in a later one. If such go now, so do all ticks
+      -- older than the retention: whoever is there is told, and does not go on without them.
+      EXECUTE format('SELECT t.snapshot FROM pghub.ticks_%s t ORDER BY t.tick DESC LIMIT 1', next) INTO closing;
+      EXECUTE format('SELECT EXISTS (SELECT FROM pghub.log_%1$s WHERE $1 IS NULL)
+          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($1) AND xid < pghub.adopted())
+          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($1)))', next) INTO late USING closing;
+      IF late THEN
+        BEGIN
+          LOCK TABLE pghub.ticks IN ACCESS EXCLUSIVE MODE;  -- a page that is being read needs them
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+          RETURN false;
+        END;
+        DELETE FROM pghub.ticks t WHERE t.tick < oldest;
       END IF;
       EXECUTE format('TRUNCATE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s', next, next, next);
       -- The last tick has to be in the table that is written, where it outlives what is before it.

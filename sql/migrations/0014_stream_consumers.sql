@@ -2,7 +2,8 @@
 --
 -- One process at a time works for a name. Its lease says until when nobody else does; its token says that nobody else did
 -- meanwhile. Whatever is stored is stored with the token, by a function that raises PGH01 if it is not the last one: so
--- a process that was stopped, or cut off, and comes back can do no harm.
+-- a process that was stopped, or cut off, and comes back can do no harm. Tokens are times, as ticks are, so that a server that was set
+-- back does not give one twice.
 DO $migration$
 DECLARE
   caller_path pg_catalog.text := pg_catalog.current_setting('search_path');
@@ -34,7 +35,8 @@ BEGIN
         wait := c.until - clock_timestamp();
         RETURN;
       END IF;
-      UPDATE pghub.consumers k SET owner = attach.owner, until = clock_timestamp() + lease, token = k.token + 1, topics = attach.topics,
+      UPDATE pghub.consumers k SET owner = attach.owner, until = clock_timestamp() + lease, topics = attach.topics,
+        token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
         deaths = CASE WHEN c.owner IS NULL THEN 0 WHEN c.owner = attach.owner THEN k.deaths ELSE k.deaths + 1 END
       WHERE k.name = attach.name
       RETURNING k.token, k.tick, k.txn, k.id, k.deaths INTO attach.token, attach.tick, attach.txn, attach.id, attach.deaths;
@@ -50,19 +52,33 @@ BEGIN
 
     -- Keeps the lease, and stores a position if it is ahead of the one that is stored, or back says that it need not be. A NULL
     -- position: keeps the lease alone.
-    CREATE FUNCTION pghub.store(name text, token bigint, lease interval, tick bigint, txn bigint, id bigint, back boolean DEFAULT false) RETURNS void
+    --
+    -- A server may have been set back since the caller last asked: by a failover that lost commits, or by a crash where
+    -- synchronous_commit is off. Two things show it, and are PGH02: what is stored is before since, which the caller knows to have been
+    -- stored; or the position is ahead in a tick that the server does not know (and that is not among those that it has dropped).
+    CREATE FUNCTION pghub.store(name text, token bigint, lease interval, tick bigint, txn bigint, id bigint, back boolean DEFAULT false,
+      since_tick bigint DEFAULT NULL, since_txn bigint DEFAULT NULL, since_id bigint DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     #variable_conflict use_column
+    DECLARE
+      c pghub.consumers;
     BEGIN
       UPDATE pghub.consumers k SET until = clock_timestamp() + lease, stored = clock_timestamp(), deaths = 0,
         tick = store.tick, txn = store.txn, id = store.id
-      WHERE k.name = store.name AND k.token = store.token AND ((store.tick, store.txn, store.id) > (k.tick, k.txn, k.id) OR store.back);
+      WHERE k.name = store.name AND k.token = store.token
+        AND ((store.tick, store.txn, store.id) > (k.tick, k.txn, k.id)
+             AND ((since_tick, since_txn, since_id) > (k.tick, k.txn, k.id)) IS NOT TRUE
+             AND (EXISTS (SELECT FROM pghub.ticks t WHERE t.tick = store.tick) OR store.tick < (SELECT min(t.tick) FROM pghub.ticks t))
+             OR store.back);
       IF FOUND THEN
         RETURN;
       END IF;
-      UPDATE pghub.consumers k SET until = clock_timestamp() + lease WHERE k.name = store.name AND k.token = store.token;
+      UPDATE pghub.consumers k SET until = clock_timestamp() + lease WHERE k.name = store.name AND k.token = store.token RETURNING k.* INTO c;
       IF NOT FOUND THEN
         PERFORM pghub.fenced(store.name);
+      ELSIF (since_tick, since_txn, since_id) > (c.tick, c.txn, c.id) OR (store.tick, store.txn, store.id) > (c.tick, c.txn, c.id) THEN
+        RAISE EXCEPTION 'pghub: position % of consumer % is not one of this server, which has been set back',
+          concat_ws('.', store.tick, store.txn, store.id), quote_literal(store.name) USING ERRCODE = 'PGH02';
       END IF;
     END $$;
     COMMENT ON FUNCTION pghub.store IS 'Stores how far a consumer has come.';
