@@ -2,7 +2,9 @@ package main
 
 // streamSections are about package stream. Their names begin with it.
 func streamSections(l *lab) []*section {
+	past := newBacklog(l)
 	return []*section{
 		streamCommitsSection(l),
+		streamBacklogSection(past),
 	}
 }

@@ -97,7 +97,9 @@ func TestTargets(t *testing.T) {
 
 func TestTargetsNameLinesThatExist(t *testing.T) {
 	names := make(map[string]bool)
-	for _, s := range sections(&database{tlsDSN: "x"}, &lab{scale: 1, slowable: true}, 1) {
+	lab := newLab(1, "")
+	lab.slowable = true
+	for _, s := range sections(&database{tlsDSN: "x"}, lab, 1) {
 		for _, job := range s.cases {
 			for _, c := range job.contenders {
 				name := s.name + "/" + job.name + "/" + c.name
