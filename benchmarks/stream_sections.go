@@ -6,5 +6,6 @@ func streamSections(l *lab) []*section {
 	return []*section{
 		streamCommitsSection(l),
 		streamBacklogSection(past),
+		streamWatermillSection(past),
 	}
 }
