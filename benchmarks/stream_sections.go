@@ -7,5 +7,7 @@ func streamSections(l *lab) []*section {
 		streamCommitsSection(l),
 		streamBacklogSection(past),
 		streamWatermillSection(past),
+		streamPublishSection(l),
+		streamLatencySection(l),
 	}
 }

@@ -168,3 +168,12 @@ func fillWatermill(ctx context.Context, server *labServer, events int) (dsn stri
 	}
 	return dsn, nil
 }
+
+// numberOf is what newMessage was given.
+func numberOf(m *message.Message) int64 {
+	number, err := strconv.ParseInt(m.UUID, 10, 64)
+	if err != nil {
+		panic(err) // nobody else writes
+	}
+	return number
+}
