@@ -9,5 +9,7 @@ func streamSections(l *lab) []*section {
 		streamWatermillSection(past),
 		streamPublishSection(l),
 		streamLatencySection(l),
+		streamTxSection(past),
+		streamCPUSection(l),
 	}
 }
