@@ -81,7 +81,7 @@ func run(ctx context.Context, o options) error {
 		}
 		all = append(all, lines...)
 	}
-	writeTargets(os.Stdout, targets, all)
+	writeTargets(os.Stdout, append(targets, streamTargets...), all)
 	if o.plots != "" {
 		faults = append(faults, writePlots(o.plots, all))
 	}

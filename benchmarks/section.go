@@ -39,6 +39,8 @@ type unit int
 const (
 	perSecond unit = iota
 	seconds
+	rarePerSecond // a few, or less than one
+	number
 )
 
 // columns says what a section measures besides sample.value.

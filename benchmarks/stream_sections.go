@@ -3,7 +3,7 @@ package main
 // streamSections are about package stream. Their names begin with it.
 func streamSections(l *lab) []*section {
 	past := newBacklog(l)
-	return []*section{
+	return append([]*section{
 		streamCommitsSection(l),
 		streamBacklogSection(past),
 		streamWatermillSection(past),
@@ -11,5 +11,5 @@ func streamSections(l *lab) []*section {
 		streamLatencySection(l),
 		streamTxSection(past),
 		streamCPUSection(l),
-	}
+	}, streamQuietSections(l)...)
 }

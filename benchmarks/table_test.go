@@ -15,6 +15,8 @@ import (
 func TestFormat(t *testing.T) {
 	for want, got := range map[string]string{
 		"4.40 M/s": format(perSecond, 4.4e6),
+		"0.60/s":   format(rarePerSecond, 0.6),
+		"12":       format(number, 12),
 		"105 k/s":  format(perSecond, 105e3),
 		"2600/s":   format(perSecond, 2600),
 		"102 ms":   format(seconds, 0.102),
@@ -108,7 +110,7 @@ func TestTargetsNameLinesThatExist(t *testing.T) {
 			}
 		}
 	}
-	for _, goal := range targets {
+	for _, goal := range append(targets, streamTargets...) {
 		require.Contains(t, names, goal.section+"/"+goal.job+"/"+goal.contender)
 		if goal.reference != "" {
 			require.Contains(t, names, goal.section+"/"+goal.job+"/"+goal.reference)
