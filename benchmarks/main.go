@@ -17,6 +17,7 @@ type options struct {
 	rounds int
 	scale  float64
 	quiet  bool
+	dsn    string
 	plots  string
 	cpu    string
 	mem    string
@@ -35,6 +36,7 @@ func parseFlags() (o options) {
 	flag.IntVar(&o.rounds, "rounds", 5, "how often everything is measured")
 	flag.Float64Var(&o.scale, "scale", 1, "multiplies the number of events, or the time, of each trial")
 	flag.BoolVar(&o.quiet, "quiet", false, "show no progress on standard error")
+	flag.StringVar(&o.dsn, "dsn", "", "measure stream commits on this server, in a database whose table people it replaces")
 	flag.StringVar(&o.plots, "plots", "", "write the plots to this folder")
 	flag.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile to this file")
 	flag.StringVar(&o.mem, "memprofile", "", "write a profile of all allocations to this file")
@@ -55,6 +57,9 @@ func run(ctx context.Context, o options) error {
 	}
 	defer func() { _ = db.server.Close() }()
 
+	lab := newLab(o.scale, o.dsn)
+	defer lab.close()
+
 	var progress io.Writer = os.Stderr
 	if o.quiet {
 		progress = io.Discard
@@ -62,7 +67,7 @@ func run(ctx context.Context, o options) error {
 	fmt.Println(describeMachine(ctx, db))
 	var all []*line
 	var faults []error
-	for _, s := range sections(db, o.scale) {
+	for _, s := range sections(db, lab, o.scale) {
 		lines, err := s.run(ctx, o.rounds, o.only, progress)
 		if len(lines) > 0 {
 			s.writeTable(os.Stdout, lines)
@@ -76,16 +81,17 @@ func run(ctx context.Context, o options) error {
 		}
 		all = append(all, lines...)
 	}
-	writeTargets(os.Stdout, targets, all)
+	writeTargets(os.Stdout, append(targets, streamTargets...), all)
 	if o.plots != "" {
 		faults = append(faults, writePlots(o.plots, all))
 	}
 	return errors.Join(append(faults, stopProfiles())...)
 }
 
-func sections(db *database, scale float64) []*section {
+func sections(db *database, lab *lab, scale float64) []*section {
 	all := []*section{receiveSection(db, scale), channelsSection(db, scale)}
 	all = append(all, fanOutSections(scale)...)
 	all = append(all, stuckSections(scale)...)
-	return append(all, notifySection(db, scale), endToEndSection(db, scale), listenSection(db), reconnectSection(db))
+	all = append(all, notifySection(db, scale), endToEndSection(db, scale), listenSection(db), reconnectSection(db))
+	return append(all, streamSections(lab)...)
 }

@@ -17,6 +17,7 @@ type section struct {
 	references []string // contenders that the others are compared with
 	columns    columns
 	cases      []benchCase
+	prepare    func(ctx context.Context) error // before the first trial, if there is one; nil: nothing
 }
 
 // benchCase is one job, measured with all contenders side by side.
@@ -38,6 +39,8 @@ type unit int
 const (
 	perSecond unit = iota
 	seconds
+	rarePerSecond // a few, or less than one
+	number
 )
 
 // columns says what a section measures besides sample.value.
@@ -56,6 +59,7 @@ type line struct {
 // what disturbs the machine for a while disturbs all of them.
 func (s *section) run(ctx context.Context, rounds int, only *regexp.Regexp, progress io.Writer) ([]*line, error) {
 	var lines []*line
+	prepared := s.prepare == nil
 	for _, job := range s.cases {
 		var selected []contender
 		var rows []*line
@@ -64,6 +68,13 @@ func (s *section) run(ctx context.Context, rounds int, only *regexp.Regexp, prog
 				selected = append(selected, c)
 				rows = append(rows, &line{section: s.name, job: job.name, contender: c.name, x: job.x})
 			}
+		}
+		if len(selected) > 0 && !prepared {
+			fmt.Fprintf(progress, "%s: prepare\n", s.name)
+			if err := s.prepare(ctx); err != nil {
+				return lines, fmt.Errorf("%s: prepare: %w", s.name, err)
+			}
+			prepared = true
 		}
 		lines = append(lines, rows...)
 		for round := range rounds {

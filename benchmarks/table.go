@@ -67,8 +67,14 @@ func writeRow(w io.Writer, cells []string) {
 
 // format writes a value of a section with three digits and a unit.
 func format(u unit, v float64) string {
-	if u == seconds {
+	switch u {
+	case seconds:
 		return formatDuration(time.Duration(v * float64(time.Second)))
+	case rarePerSecond:
+		return digits(v) + "/s"
+	case number:
+		return formatCount(v)
+	case perSecond:
 	}
 	return formatCount(v) + "/s"
 }

@@ -15,6 +15,8 @@ import (
 func TestFormat(t *testing.T) {
 	for want, got := range map[string]string{
 		"4.40 M/s": format(perSecond, 4.4e6),
+		"0.60/s":   format(rarePerSecond, 0.6),
+		"12":       format(number, 12),
 		"105 k/s":  format(perSecond, 105e3),
 		"2600/s":   format(perSecond, 2600),
 		"102 ms":   format(seconds, 0.102),
@@ -97,7 +99,9 @@ func TestTargets(t *testing.T) {
 
 func TestTargetsNameLinesThatExist(t *testing.T) {
 	names := make(map[string]bool)
-	for _, s := range sections(&database{tlsDSN: "x"}, 1) {
+	lab := newLab(1, "")
+	lab.slowable = true
+	for _, s := range sections(&database{tlsDSN: "x"}, lab, 1) {
 		for _, job := range s.cases {
 			for _, c := range job.contenders {
 				name := s.name + "/" + job.name + "/" + c.name
@@ -106,7 +110,7 @@ func TestTargetsNameLinesThatExist(t *testing.T) {
 			}
 		}
 	}
-	for _, goal := range targets {
+	for _, goal := range append(targets, streamTargets...) {
 		require.Contains(t, names, goal.section+"/"+goal.job+"/"+goal.contender)
 		if goal.reference != "" {
 			require.Contains(t, names, goal.section+"/"+goal.job+"/"+goal.reference)

@@ -22,7 +22,7 @@ BEGIN
       'body', 'row_function', 'statement_function', 'change_function', 'function_name', 'is_plain', 'fitting', 'sending', 'setting', 'unsetting',
       'fixed_settings', 'template', 'check_columns', 'primary_key', 'notify', 'encode', 'version', 'migrating',
       'publish', 'capture', 'capture_all', 'ring', 'integers', 'tick', 'adopt', 'adopted', 'rotate', 'configure', 'lead', 'resign', 'running', 'page', 'locate',
-      'attach', 'store', 'detach', 'holding', 'fenced', 'attempt', 'succeeded', 'park', 'unpark', 'seek', 'replay', 'forget', 'position', 'allow', 'capture_payload', 'notifying_body')
+      'attach', 'store', 'detach', 'holding', 'fenced', 'attempt', 'succeeded', 'park', 'unpark', 'seek', 'replay', 'forget', 'position', 'allow', 'notifying_body')
   LOOP
     EXECUTE format('DROP ROUTINE %s', doomed);
   END LOOP;

@@ -161,6 +161,7 @@ func (s *Stream) durable(ctx context.Context, name string, cfg *DurableConfig, w
 		stopping: make(chan struct{}), done: make(chan struct{}),
 	}
 	d.ctx, d.cancel = context.WithCancel(source.WithCaller(s.host.BaseContext(), source.Caller{Host: s.host, Who: d}))
+	changed := s.bus.nextChange(name) // before it is tried: it may become free while, or just after, the server says that it is not
 	t, wait, err := d.attach(ctx)
 	if err == nil {
 		err = s.enlist(d)
@@ -172,7 +173,7 @@ func (s *Stream) durable(ctx context.Context, name string, cfg *DurableConfig, w
 		}
 		return nil, fmt.Errorf("pghub/stream: durable %q: %w", name, err)
 	}
-	go d.run(t, wait)
+	go d.run(t, wait, changed)
 	return d, nil
 }
 
@@ -259,7 +260,7 @@ func (d *Durable) isStopping() bool {
 }
 
 // run works whenever this process has the consumer's lease, and stands by else.
-func (d *Durable) run(t *tenure, standBy time.Duration) {
+func (d *Durable) run(t *tenure, standBy time.Duration, changed <-chan struct{}) {
 	defer close(d.done)
 	defer d.cancel()
 	defer d.s.delist(d)
@@ -282,8 +283,8 @@ func (d *Durable) run(t *tenure, standBy time.Duration) {
 			default:
 				failures, standBy = 0, 0
 			}
+			changed = d.s.bus.nextChange(d.name)
 		}
-		changed := d.s.bus.nextChange(d.name)
 		if t == nil || standBy > 0 {
 			if !d.pause(min(max(standBy, time.Millisecond), d.cfg.Lease), changed) {
 				return
@@ -292,6 +293,7 @@ func (d *Durable) run(t *tenure, standBy time.Duration) {
 		if d.isStopping() || d.ctx.Err() != nil {
 			return
 		}
+		changed = d.s.bus.nextChange(d.name)
 		var err error
 		if t, standBy, err = d.attach(d.ctx); err != nil {
 			t, standBy = nil, d.s.host.Backoff(failures)

@@ -127,30 +127,33 @@ func (l *link) lead(ctx context.Context) (leads bool, err error) {
 	return leads, err
 }
 
-// lingering is a context that outlives ctx by a second: what is under way when the stream ends comes to its end, and the connection
-// can still be used to give up the lease.
-func lingering(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-	stop := context.AfterFunc(ctx, func() {
-		if wait(own, time.Second) == nil {
-			cancel()
-		}
-	})
-	return own, func() { stop(); cancel() }
-}
-
 // ask runs a query of one row and one column. A server that does not answer in time counts as lost.
 func (l *link) ask(ctx context.Context, answer any, sql string, args ...any) error {
 	return l.askFor(ctx, l.patience(), answer, sql, args...)
 }
 
 func (l *link) askFor(ctx context.Context, patience time.Duration, answer any, sql string, args ...any) error {
-	ctx, cancel := lingering(ctx, patience)
+	ctx, cancel := finishing(ctx, patience)
 	defer cancel()
 	if err := l.conn.QueryRow(ctx, sql, args...).Scan(answer); err != nil {
 		return fmt.Errorf("%.40s: %w", sql, err)
 	}
 	return nil
+}
+
+// finishTime is for how long a query may go on when the stream ends. A test makes it longer.
+var finishTime = time.Second
+
+// finishing is a context for a query. One that is under way when the stream ends is finished: if it were cut off, the connection
+// would be lost, and with it the way to give up the lease, so that others had to wait for its end.
+func finishing(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	query, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	limit := finishTime
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(limit, cancel) })
+	return query, func() {
+		stop()
+		cancel()
+	}
 }
 
 // follow waits for ticks of another sequencer, until it is time to try for the lease, or it is given up.
@@ -214,7 +217,7 @@ func (l *link) heard(n *pgconn.Notification) (what string) {
 
 // tell notifies the other processes, in a transaction of its own, whose commit nobody has to wait for.
 func (l *link) tell(ctx context.Context, what string) {
-	ctx, cancel := lingering(ctx, l.patience())
+	ctx, cancel := finishing(ctx, l.patience())
 	defer cancel()
 	const sql = `BEGIN; SET LOCAL synchronous_commit = off; NOTIFY "` + channelStream + `", '%s'; COMMIT`
 	_, _ = l.conn.PgConn().Exec(ctx, fmt.Sprintf(sql, what)).ReadAll() // a lost connection shows with the next query

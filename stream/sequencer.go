@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	lookInterval = 5 * time.Millisecond  // between two looks while events come
+	lookInterval = 5 * time.Millisecond  // from one look to the next while events come
+	lookPause    = time.Millisecond      // between two looks, however long one takes
 	busyTime     = 10 * time.Second      // for so long it looks often, though somebody keeps it from sleeping
-	slowInterval = 50 * time.Millisecond // between two looks after that
+	slowInterval = 50 * time.Millisecond // from one to the next after that
 )
 
 // quietTime is how long no event comes before the sequencer tries to sleep. A test makes it shorter.
@@ -30,7 +31,8 @@ func (l *link) sequence(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		if time.Now().After(renew) {
+		began := time.Now()
+		if began.After(renew) {
 			if leads, err := l.lead(ctx); err != nil || !leads {
 				return err
 			}
@@ -62,7 +64,7 @@ func (l *link) sequence(ctx context.Context) error {
 				interval = slowInterval
 			}
 		}
-		timer.Reset(interval)
+		timer.Reset(max(interval-time.Since(began), lookPause))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

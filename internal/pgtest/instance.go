@@ -36,6 +36,7 @@ type instance struct {
 	bin     string
 	account *account
 	folder  *folder
+	env     []string // of postgres, besides what environment leaves
 
 	mu   sync.Mutex
 	port int      // guarded by mu; fixed after the first start
@@ -134,6 +135,7 @@ func (i *instance) startLocked(ctx context.Context) error {
 		return fmt.Errorf("pgtest: %w", err)
 	}
 	defer closeLog()
+	cmd.Env = append(cmd.Env, i.env...)
 	if i.proc, err = startProcess(cmd); err != nil {
 		return fmt.Errorf("pgtest: %w", err)
 	}

@@ -15,6 +15,7 @@ type Options struct {
 	InitArgs []string          // further arguments of initdb, e.g. "-E", "LATIN1"
 	HBA      string            // the whole pg_hba.conf; "": trust. The superuser and password of DSN are postgres
 	TLS      *TLS              // nil: off
+	Env      []string          // further environment of a server from binaries, e.g. "LD_PRELOAD=/tmp/slow.so"
 }
 
 // TLS holds what a server needs to accept encrypted connections, in PEM.

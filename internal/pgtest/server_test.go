@@ -57,6 +57,22 @@ func TestStopStartKill(t *testing.T) {
 	require.NoDirExists(t, folder)
 }
 
+func TestEnv(t *testing.T) {
+	server := Private(t, Options{Env: []string{"PGHUB_PGTEST=here"}})
+	for range 2 {
+		conn := Conn(t, server.DSN())
+		_, err := conn.Exec(t.Context(), "CREATE TEMP TABLE env (v text)")
+		require.NoError(t, err)
+		_, err = conn.Exec(t.Context(), "COPY env FROM PROGRAM 'printenv PGHUB_PGTEST'")
+		require.NoError(t, err)
+		var got string
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT v FROM env").Scan(&got))
+		require.Equal(t, "here", got)
+		require.NoError(t, conn.Close(t.Context()))
+		require.NoError(t, server.Restart(t.Context(), Fast))
+	}
+}
+
 func TestSignalBackend(t *testing.T) {
 	server := Private(t, Options{})
 	conn := Conn(t, server.DSN())

@@ -88,6 +88,7 @@ func startBinaries(ctx context.Context, bin string, opts Options) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
+	local.env = opts.Env
 	if err = local.initialise(ctx, opts); err == nil {
 		err = local.startAnywhere(ctx)
 	}

@@ -12,17 +12,6 @@ BEGIN
 
     CREATE OR REPLACE FUNCTION pghub.version() RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 16';
 
-    -- Puts what a trigger function would have sent with pg_notify into the stream. Returns NULL, which is no text to concatenate.
-    CREATE FUNCTION pghub.capture_payload(topic text, payload text) RETURNS text
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-    DECLARE
-      colon int := strpos(payload, ':');
-    BEGIN
-      PERFORM pghub.capture(topic, string_to_array(nullif(substr(payload, 2, colon - 2), ''), ',')::bigint[], substr(payload, colon + 1), NULL);
-      RETURN NULL;
-    END $$;
-    COMMENT ON FUNCTION pghub.capture_payload IS 'Part of the trigger functions of durable watches.';
-
     -- The text of a trigger function, as before, but for durable watches: no limit of size, and the stream instead of NOTIFY.
     ALTER FUNCTION pghub.body(jsonb) RENAME TO notifying_body;
     CREATE FUNCTION pghub.body(definition jsonb) RETURNS text
@@ -36,7 +25,10 @@ BEGIN
       body := replace(body, pghub.template('@octet_length(payload) [<=] 7999'), 'payload IS NOT NULL');
       body := replace(body, pghub.template('@octet_length(payload) [>] 7999'), 'false');
       body := replace(body, pghub.template('@has_function_privilege(''pg_catalog.pg_notify(pg_catalog.text,pg_catalog.text)''::@regprocedure, ''EXECUTE'')'), 'true');
-      body := replace(body, pghub.template('@pg_notify(') || quote_literal(definition ->> 'topic'), 'pghub.capture_payload(' || quote_literal(definition ->> 'topic'));
+      -- The payload is e, the key, a colon and the value. All is one expression, which PL/pgSQL runs without starting a query.
+      body := replace(body, pghub.template('@pg_notify(') || quote_literal(definition ->> 'topic') || ', payload)', format(
+        pghub.template('pghub.capture(%L, @string_to_array(@substr(payload, 2, @strpos(payload, '':'') [-] 2), '','')::@int8[], @substr(payload, @strpos(payload, '':'') [+] 1), NULL)'),
+        definition ->> 'topic'));
       body := replace(body, pghub.template(format('EXECUTE @format(''NOTIFY %%I, %%L'', %L, payload);', definition ->> 'topic')), 'NULL;');
       IF body ~ '7999|pg_notify|NOTIFY %' THEN
         RAISE EXCEPTION 'pghub.body: a durable watch would notify';

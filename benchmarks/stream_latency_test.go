@@ -1,0 +1,38 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCrossings(t *testing.T) {
+	c := newCrossings(3)
+	for number := range int64(3) {
+		c.commit(number)
+		c.handle(number)
+	}
+	c.handle(0) // once more
+	<-c.ended
+
+	start := time.Now()
+	for i, ms := range []int{-5, 10, 20} { // the first was handled before its writer knew
+		c.committed[i] = start
+		c.handled[i] = start.Add(time.Duration(ms) * time.Millisecond)
+	}
+	s := c.sample()
+	require.InEpsilon(t, 0.010, s.value, 1.0/perOctave)
+	require.InEpsilon(t, float64(20*time.Millisecond), float64(s.p99), 1.0/perOctave)
+}
+
+func TestRaceEndsWithTheLastEvent(t *testing.T) {
+	r := newRace(2)
+	var s sample
+	require.True(t, r.count(&s))
+	require.Zero(t, s.value)
+	require.False(t, r.count(&s))
+	require.Positive(t, s.value)
+	require.NoError(t, r.err(t.Context()))
+	require.False(t, r.count(&s), "one more than was wanted")
+}

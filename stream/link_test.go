@@ -1,0 +1,53 @@
+package stream
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/pgtest"
+	"github.com/pghub/pghub/sql"
+)
+
+// A stream that ends while its sequencer looks gives its lease up all the same: others need not wait for the lease to end.
+func TestALookUnderWayIsFinished(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	finish := finishTime
+	finishTime = time.Minute
+	t.Cleanup(func() { finishTime = finish })
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	require.NoError(t, sql.Install(t.Context(), pool))
+	hub, err := pghub.New(pghub.Config{Pool: pool})
+	require.NoError(t, err)
+	s, err := Open(t.Context(), hub, Config{Lease: time.Hour})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = hub.Stop(context.Background()) })
+
+	blocker, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer blocker.Release()
+	scan := func(into any, query string) {
+		t.Helper()
+		require.NoError(t, blocker.QueryRow(t.Context(), query).Scan(into))
+	}
+	scan(new(any), `SELECT pg_advisory_lock(1885816930, 2)::text`) // a look needs it
+	// A sequencer that sleeps does not look.
+	_, err = blocker.Exec(t.Context(), `SELECT pghub.publish('a', 1)`)
+	require.NoError(t, err)
+	require.Eventually(t, func() (waits bool) {
+		scan(&waits, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted)`)
+		return waits
+	}, time.Minute, time.Millisecond)
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- hub.Stop(context.Background()) }()
+	<-s.ctx.Done()
+	scan(new(bool), `SELECT pg_advisory_unlock(1885816930, 2)`)
+	require.NoError(t, <-stopped)
+	var leases int
+	scan(&leases, `SELECT count(*) FROM pghub.leases`)
+	require.Zero(t, leases)
+}
