@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -35,4 +36,13 @@ func TestRaceEndsWithTheLastEvent(t *testing.T) {
 	require.Positive(t, s.value)
 	require.NoError(t, r.err(t.Context()))
 	require.False(t, r.count(&s), "one more than was wanted")
+}
+
+func TestTargetsOfTheHandlersLatency(t *testing.T) {
+	var table strings.Builder
+	writeTargets(&table, streamTargets, []*line{{section: "stream latency", job: "500/s", contender: byDurables, samples: []sample{
+		{value: 0.003, p50: 3 * time.Millisecond, p99: 30 * time.Millisecond},
+	}}})
+	require.Contains(t, table.String(), "| p50 | ≤ 4.00 ms | 3.00 ms | yes |")
+	require.Contains(t, table.String(), "| p99 | ≤ 20.0 ms | 30.0 ms | **no** |")
 }

@@ -24,7 +24,6 @@ var (
 	eventRate      = figure{"events/s", mainFigure, formatCount}
 	deliveryRate   = figure{"deliveries/s", mainFigure, formatCount}
 	timeFigure     = figure{"time", mainFigure, formatSeconds}
-	p50Figure      = figure{"p50", p50, formatSeconds}
 	p99Figure      = figure{"p99", mainFigure, formatSeconds}
 	allocsPerEvent = figure{"allocations/event", func(s sample) float64 { return s.allocs }, digits}
 )
