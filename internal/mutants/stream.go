@@ -12,7 +12,7 @@ var streamArea = area{
 		one("a filter before the order", pageSQL, "max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn", "max(l.id) FILTER (WHERE topics IS NULL OR l.topic = ANY (topics)) OVER (PARTITION BY s.tick, l.xid) AS txn", "TestTransactionsAreWholeAndInTheirOrder"),
 
 		// Ticks.
-		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.* INTO before", "      SELECT t.* INTO before", "TestTicksWaitForEachOther")),
+		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      SELECT t.*, right(", "TestTicksWaitForEachOther")),
 		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
 		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
