@@ -40,7 +40,7 @@ var streamArea = area{
 		one("tokens that a server gives twice", consumersSQL, "token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)", "token = k.token + 1", "TestAServerThatWasSetBack"),
 		one("a consumer that two have", consumersSQL, "IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN", "IF false THEN", "TestATokenOfThePastStoresNothing"),
 		one("deaths that nobody counts", consumersSQL, "ELSE k.deaths + 1 END", "ELSE 0 END", "TestAnEventThatEndsTheProcessIsParked"),
-		one("an acknowledgement before the work", "stream/lanes.go", "		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {", "		if j.item != nil {\n			l.t.progress.finish(j.item)\n			j.item = &item{done: true}\n		}\n		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {", "TestThePositionFollowsTheWork"),
+		one("an acknowledgement before the work", "stream/lanes.go", "		done, err := l.t.untilDone(", "		if j.item != nil {\n			l.t.progress.finish(j.item)\n			j.item = &item{done: true}\n		}\n		done, err := l.t.untilDone(", "TestThePositionFollowsTheWork"),
 		one("a consumer that is kept after a graceful stop", "stream/tenure.go", "err == nil || errors.Is(err, errSetBack) {\n		t.detach()", "errors.Is(err, errSetBack) {\n		t.detach()", "TestAnotherProcessTakesOverAtOnce"),
 		one("a handler's transaction that it may commit", "stream/durabletx.go", "func (handlerTx) Commit(context.Context) error { return errNotYours }", "func (t handlerTx) Commit(ctx context.Context) error { return t.Tx.Commit(ctx) }", "TestTheTransactionOfAHandlerIsEndedForIt"),
 		one("a gap without Resync", "stream/tenure.go", "for failures := 0; d.cfg.Resync != nil; failures++ {", "for failures := 0; false; failures++ {", "TestResyncAfterTheRetention"),
