@@ -13,6 +13,10 @@ var streamArea = area{
 
 		// Ticks.
 		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      SELECT t.*, right(", "TestTicksWaitForEachOther")),
+		{name: "a snapshot from before the lock", edits: []edit{
+			{ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      this.snapshot := pg_current_snapshot();\n      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right("},
+			{ticksSQL, "pg_current_snapshot() AS snapshot INTO fresh", "this.snapshot AS snapshot INTO fresh"},
+		}, tests: []string{"TestTicksWaitForEachOther"}},
 		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
 		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
@@ -22,6 +26,7 @@ var streamArea = area{
 
 		// Rotation.
 		sampled(one("rotation that does not look", ticksSQL, "      IF used OR (SELECT", "      IF (SELECT", "TestRotationLeavesWhatIsYoung")),
+		one("rotation that looks before it locks", ticksSQL, "        EXECUTE format('LOCK TABLE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s IN ACCESS EXCLUSIVE MODE', next, next, next);\n", "        NULL;\n", "TestRotationLeavesWhatIsYoung"),
 		one("rotation that looks at no open transaction", ticksSQL, "          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)", "          ', next)", "TestRotationLeavesWhatIsYoung"),
 		one("rotation that waits for readers", ticksSQL, "PERFORM set_config('lock_timeout', '20ms', true);", "PERFORM set_config('lock_timeout', '30s', true);", "TestRotationWaitsForNobody"),
 		one("a rotation that was rolled back, and half of it stays", ticksSQL, "        PERFORM setval('pghub.log_table', part);\n", "", "TestRotationThatIsRolledBack"),
@@ -31,6 +36,8 @@ var streamArea = area{
 		// The bell.
 		one("a writer that never rings", "sql/migrations/0011_stream_publish.sql", "        NOTIFY \"pghub.bell\";", "        NULL;", "TestTheBell"),
 		one("a writer that holds nothing", "sql/migrations/0011_stream_publish.sql", "pg_try_advisory_xact_lock_shared(1885816930, 1)", "pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
+
+		one("a sequencer that does not look once more", "stream/sequencer.go", "	if events, err := l.tick(ctx); err != nil || events {\n		return events, err\n	}\n	l.sleeps", "	l.sleeps", "TestTheSequencerLooksOnceMore"),
 
 		// Named consumers.
 		sampled(one("a token of the past", consumersSQL, "WHERE k.name = store.name AND k.token = store.token RETURNING k.* INTO c;", "WHERE k.name = store.name RETURNING k.* INTO c;", "TestATokenOfThePastStoresNothing")),
