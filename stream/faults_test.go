@@ -223,6 +223,9 @@ func TestFaults(t *testing.T) {
 		admin: pgtest.Pool(t, server.DSN()+"&default_transaction_isolation=read%20committed"), // what ticks and rotation need
 		rng:   rng, counts: make(map[string]int),
 	}
+	if testing.Short() {
+		*soakFor, *soakFaults = *soakFor/2, *soakFaults/2
+	}
 	f.run(*soakFor, *soakFaults)
 	o.end()
 	f.workers.calm()

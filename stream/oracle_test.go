@@ -239,7 +239,8 @@ func (o *oracle) check(pool *pgxpool.Pool, s *stream.Stream) {
 		require.NoError(t, err)
 		return changes
 	}
-	committed := count(`SELECT sum(version) FROM rows`)
+	var committed int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT sum(version) FROM rows`).Scan(&committed))
 	require.Eventually(t, func() bool {
 		return count(`SELECT count(*) FROM ledger`) == committed && count(`SELECT count(*) FROM (SELECT DISTINCT row, version FROM got) AS g`) == committed
 	}, oraclePatience, 50*time.Millisecond, "everything is delivered to both consumers")

@@ -12,7 +12,11 @@ var streamArea = area{
 		one("a filter before the order", pageSQL, "max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn", "max(l.id) FILTER (WHERE topics IS NULL OR l.topic = ANY (topics)) OVER (PARTITION BY s.tick, l.xid) AS txn", "TestTransactionsAreWholeAndInTheirOrder"),
 
 		// Ticks.
-		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.* INTO before", "      SELECT t.* INTO before", "TestTicksWaitForEachOther")),
+		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      SELECT t.*, right(", "TestTicksWaitForEachOther")),
+		{name: "a snapshot from before the lock", edits: []edit{
+			{ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      this.snapshot := pg_current_snapshot();\n      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right("},
+			{ticksSQL, "pg_current_snapshot() AS snapshot INTO fresh", "this.snapshot AS snapshot INTO fresh"},
+		}, tests: []string{"TestTicksWaitForEachOther"}},
 		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
 		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
@@ -22,6 +26,7 @@ var streamArea = area{
 
 		// Rotation.
 		sampled(one("rotation that does not look", ticksSQL, "      IF used OR (SELECT", "      IF (SELECT", "TestRotationLeavesWhatIsYoung")),
+		one("rotation that looks before it locks", ticksSQL, "        EXECUTE format('LOCK TABLE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s IN ACCESS EXCLUSIVE MODE', next, next, next);\n", "        NULL;\n", "TestRotationLeavesWhatIsYoung"),
 		one("rotation that looks at no open transaction", ticksSQL, "          OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)", "          ', next)", "TestRotationLeavesWhatIsYoung"),
 		one("rotation that waits for readers", ticksSQL, "PERFORM set_config('lock_timeout', '20ms', true);", "PERFORM set_config('lock_timeout', '30s', true);", "TestRotationWaitsForNobody"),
 		one("a rotation that was rolled back, and half of it stays", ticksSQL, "        PERFORM setval('pghub.log_table', part);\n", "", "TestRotationThatIsRolledBack"),
@@ -32,6 +37,8 @@ var streamArea = area{
 		one("a writer that never rings", "sql/migrations/0011_stream_publish.sql", "        NOTIFY \"pghub.bell\";", "        NULL;", "TestTheBell"),
 		one("a writer that holds nothing", "sql/migrations/0011_stream_publish.sql", "pg_try_advisory_xact_lock_shared(1885816930, 1)", "pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
 
+		one("a sequencer that does not look once more", "stream/sequencer.go", "	if events, err := l.tick(ctx); err != nil || events {\n		return events, err\n	}\n	l.sleeps", "	l.sleeps", "TestTheSequencerLooksOnceMore"),
+
 		// Named consumers.
 		sampled(one("a token of the past", consumersSQL, "WHERE k.name = store.name AND k.token = store.token RETURNING k.* INTO c;", "WHERE k.name = store.name RETURNING k.* INTO c;", "TestATokenOfThePastStoresNothing")),
 		one("a position that goes back", consumersSQL, "AND ((store.tick, store.txn, store.id) > (k.tick, k.txn, k.id)\n             AND", "AND ((store.tick IS NOT NULL)\n             AND", "TestPositionsGoForward"),
@@ -40,7 +47,7 @@ var streamArea = area{
 		one("tokens that a server gives twice", consumersSQL, "token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)", "token = k.token + 1", "TestAServerThatWasSetBack"),
 		one("a consumer that two have", consumersSQL, "IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN", "IF false THEN", "TestATokenOfThePastStoresNothing"),
 		one("deaths that nobody counts", consumersSQL, "ELSE k.deaths + 1 END", "ELSE 0 END", "TestAnEventThatEndsTheProcessIsParked"),
-		one("an acknowledgement before the work", "stream/lanes.go", "		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {", "		if j.item != nil {\n			l.t.progress.finish(j.item)\n			j.item = &item{done: true}\n		}\n		if err := l.t.untilDone(l.ctx, j.ev, handler); err != nil {", "TestThePositionFollowsTheWork"),
+		one("an acknowledgement before the work", "stream/lanes.go", "		done, err := l.t.untilDone(", "		if j.item != nil {\n			l.t.progress.finish(j.item)\n			j.item = &item{done: true}\n		}\n		done, err := l.t.untilDone(", "TestThePositionFollowsTheWork"),
 		one("a consumer that is kept after a graceful stop", "stream/tenure.go", "err == nil || errors.Is(err, errSetBack) {\n		t.detach()", "errors.Is(err, errSetBack) {\n		t.detach()", "TestAnotherProcessTakesOverAtOnce"),
 		one("a handler's transaction that it may commit", "stream/durabletx.go", "func (handlerTx) Commit(context.Context) error { return errNotYours }", "func (t handlerTx) Commit(ctx context.Context) error { return t.Tx.Commit(ctx) }", "TestTheTransactionOfAHandlerIsEndedForIt"),
 		one("a gap without Resync", "stream/tenure.go", "for failures := 0; d.cfg.Resync != nil; failures++ {", "for failures := 0; false; failures++ {", "TestResyncAfterTheRetention"),
