@@ -71,7 +71,7 @@ func ConsumerFrom(ctx context.Context) *Consumer {
 func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 	c := &Consumer{
 		hub:       hub,
-		handler:   handler,
+		handler:   wrap(handler, cfg.Middleware),
 		name:      cfg.Name,
 		resync:    cfg.Resync,
 		loadFirst: cfg.ResyncFirst,

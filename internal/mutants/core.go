@@ -106,6 +106,10 @@ var coreArea = area{
 		sampled(one("sums by name that fall", "router.go", "\t\tc.account.add(c.figures())\n", "\t\tr.accountLocked(\"\").add(c.figures())\n", "TestStatsByName")),
 		one("names without bound", "tally.go", "len(r.accounts) >= maxAccounts", "len(r.accounts) < 0", "TestStatsByName"),
 
+		// Middleware.
+		sampled(one("middleware inside out", "middleware.go", "for i := len(middleware) - 1; i >= 0; i-- {", "for i := range middleware {", "TestMiddleware")),
+		one("a timeout that never ends", "middleware.go", "context.WithTimeout(ctx, d)", "context.WithTimeout(ctx, d+time.Hour)", "TestTimeout"),
+
 		// Queues, delivery, brake.
 		one("DropNewest drops the oldest", "queue.go", "\tcase DropNewest:\n", "\tcase DropNewest + 100:\n", "TestSoak"),
 		one("a closed slow consumer that does not say how much", "queue.go", "\t\t\tclosed.Dropped = q.dropped\n", "", "TestFaultAnnounceSlowConsumerIsClosed"),
