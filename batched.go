@@ -73,6 +73,9 @@ func (b *batching) handle(ctx context.Context, first *Event) {
 			events = b.take(q, first)
 		}
 	}
+	if first.Advisory == nil {
+		ConsumerFrom(ctx).batches.Add(1)
+	}
 	b.handler(ctx, events)
 }
 

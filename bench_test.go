@@ -153,7 +153,7 @@ func BenchmarkQueue(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				q.put(events)
+				q.put(0, events)
 				for q.next() != nil {
 					q.done()
 				}
@@ -177,7 +177,7 @@ func BenchmarkOverflow(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				q.put(events)
+				q.put(0, events)
 			}
 			perEvent(b, int64(b.N*len(events)))
 		})

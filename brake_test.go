@@ -22,7 +22,7 @@ func TestQueuePressesBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b brake
 		q := newQueue(1600, DropOldest, &b)
-		put := func(events int) { q.put(queueRun("a", make([]int, events)...)) }
+		put := func(events int) { q.put(0, queueRun("a", make([]int, events)...)) }
 		take := func(events int) {
 			for range events {
 				require.NotNil(t, q.next())
@@ -64,7 +64,7 @@ func TestQueuePressesBrake(t *testing.T) {
 		pauses(longestPause, "it has been nearly empty")
 
 		small := newQueue(crowd, DropOldest, &b)
-		small.put(queueRun("a", make([]int, 2*crowd)...))
+		small.put(0, queueRun("a", make([]int, 2*crowd)...))
 		pauses(0, "a short queue is full in no time")
 	})
 }

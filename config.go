@@ -92,6 +92,10 @@ type ConsumerConfig struct {
 	// Topics to subscribe to from the start.
 	Topics []string
 
+	// Middleware goes around the handler, the first outermost. A [BatchHandler] is called within one call of it, which has the
+	// first event of the batch; Resync is not. They are called once, with the handler, when the consumer is made.
+	Middleware []Middleware
+
 	// QueueSize is how many events may wait for the handler. 0: the hub's. Negative: unbounded. Supervisory events are
 	// not counted and never dropped; neither are the events in the handler's hands: the one being handled, and those
 	// fetched together with it, at most a 64th of QueueSize and never more than 256. As the queue becomes half full, but with

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +22,7 @@ type Consumer struct {
 	done   chan struct{}
 	loop   *loop   // over Events; nil for a consumer that workers deliver to
 	linger *linger // for a consumer of batches with a delay, else nil
-	panics atomic.Uint64
+	tally
 
 	// resync is what brings the consumer's state up to date. owed says that it has to succeed before the next event. Both
 	// are owned by whoever has the consumer's turn.
@@ -39,6 +38,7 @@ type Consumer struct {
 	greeted   bool            // has been told, or need not be told, that the hub is connected
 	closed    bool            // takes no new subscriptions
 	staged    []run           // of the burst that is being routed
+	account   *ConsumerStats  // see tally.go
 
 	attendance // see roster.go
 
@@ -71,7 +71,7 @@ func ConsumerFrom(ctx context.Context) *Consumer {
 func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 	c := &Consumer{
 		hub:       hub,
-		handler:   handler,
+		handler:   wrap(handler, cfg.Middleware),
 		name:      cfg.Name,
 		resync:    cfg.Resync,
 		loadFirst: cfg.ResyncFirst,

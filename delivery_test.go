@@ -16,7 +16,7 @@ import (
 
 // deliveryPut puts events into a consumer's queue and schedules it, as the router does.
 func deliveryPut(c *Consumer, runs ...run) {
-	if wake, _ := c.queue.put(runs...); wake {
+	if wake, _ := c.queue.put(0, runs...); wake {
 		c.hub.delivery.add(c)
 	}
 }
@@ -60,11 +60,11 @@ func TestDeliveryStuckHandlers(t *testing.T) {
 						blocked.Done()
 						<-release
 					})
-					consumers[i].queue.put(queueRun("a", 1))
+					consumers[i].queue.put(0, queueRun("a", 1))
 				}
 				start, arrived := time.Now(), make(chan struct{})
 				quick := deliveryConsumer(t, hub, func(context.Context, *Event) { arrived <- struct{}{} })
-				quick.queue.put(queueRun("a", 1))
+				quick.queue.put(0, queueRun("a", 1))
 				hub.delivery.add(append(consumers, quick)...)
 				<-arrived
 				ticks := time.Duration(bits.Len(uint(stuck))) // 2 + 4 + 8 + …
@@ -102,7 +102,7 @@ func TestDeliverySlowHandlers(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				arrived.Done()
 			})
-			all[i].queue.put(queueRun("a", 1))
+			all[i].queue.put(0, queueRun("a", 1))
 		}
 		start := time.Now()
 		hub.delivery.add(all...)
@@ -196,9 +196,9 @@ func TestDeliveryTakesTurns(t *testing.T) {
 		record := func(_ context.Context, ev *Event) { order = append(order, ev.Topic) }
 		long, short := deliveryConsumer(t, hub, record), deliveryConsumer(t, hub, record)
 		for n := range 10 * turnEvents {
-			long.queue.put(queueRun("long", n))
+			long.queue.put(0, queueRun("long", n))
 		}
-		short.queue.put(queueRun("short", 1))
+		short.queue.put(0, queueRun("short", 1))
 		hub.delivery.add(long, short)
 		synctest.Wait()
 		require.Len(t, order, 10*turnEvents+1)
@@ -381,7 +381,7 @@ func TestDeliveryManyConsumers(t *testing.T) {
 		}
 		event := queueRun("a", 1)
 		for _, c := range all {
-			c.queue.put(event)
+			c.queue.put(0, event)
 		}
 		hub.delivery.add(all...)
 		synctest.Wait()
@@ -405,7 +405,7 @@ func TestDeliveryReleasedTogether(t *testing.T) {
 			<-release
 			back.Done()
 		})
-		consumers[i].queue.put(queueRun("a", 1))
+		consumers[i].queue.put(0, queueRun("a", 1))
 	}
 	hub.delivery.add(consumers...)
 	blocked.Wait()

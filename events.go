@@ -54,6 +54,7 @@ func (c *Consumer) iterate(ctx context.Context, yield func(*Event) bool) {
 			<-c.loop.wake
 			continue
 		}
+		c.note(ev)
 		more := yield(ev)
 		c.queue.done()
 		if !more {

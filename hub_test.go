@@ -892,7 +892,7 @@ func TestStatesHaveNames(t *testing.T) {
 func TestStatsOfALoopThatWasLeft(t *testing.T) {
 	hub := unitHub(t, Config{})
 	c := unitConsumer(t, hub, ConsumerConfig{})
-	c.queue.put(queueRun("a", 1, 2, 3), queueRun("b", 4))
+	c.queue.put(0, queueRun("a", 1, 2, 3), queueRun("b", 4))
 	c.iterate(t.Context(), func(*Event) bool { return false })
 	require.Zero(t, hub.Stats().Queued)
 	require.Zero(t, c.Stats().Queued)
@@ -904,7 +904,7 @@ func TestStatsOfALoopThatWasLeft(t *testing.T) {
 func TestStatsSumWhatWaits(t *testing.T) {
 	hub := unitHub(t, Config{})
 	for range 3 {
-		unitConsumer(t, hub, ConsumerConfig{}).queue.put(queueRun("a", 1, 2))
+		unitConsumer(t, hub, ConsumerConfig{}).queue.put(0, queueRun("a", 1, 2))
 	}
 	require.Equal(t, 6, hub.Stats().Queued)
 }

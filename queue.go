@@ -3,6 +3,7 @@ package pghub
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // queue is what waits for one consumer, in the order of the stream.
@@ -23,10 +24,11 @@ type queue struct {
 	lagging   bool // events were dropped since the queue was empty
 	pressing  bool // the brake, since somebody last came for events
 	ring      ring
-	events    int    // in the ring, without advisories
-	lead      []run  // advisories that go before the ring: events that stood between them were dropped
-	handTopic string // of the events in hand
-	handEnd   uint64 // delivered, once all that is in hand is
+	events    int           // in the ring, without advisories
+	lead      []run         // advisories that go before the ring: events that stood between them were dropped
+	handTopic string        // of the events in hand
+	handEnd   uint64        // delivered, once all that is in hand is
+	handSince time.Duration // when the events in hand arrived
 
 	// The hand is what was taken out with one lock. It is owned by whoever has the turn.
 	hand run
@@ -139,8 +141,9 @@ func (q *queue) firstLocked() (first run) {
 		}
 	} else if front := q.ring.at(0); len(front.run) > q.batch {
 		first, front.run = front.run[:q.batch], front.run[q.batch:]
+		q.handSince = front.arrived
 	} else {
-		first = front.run
+		first, q.handSince = front.run, front.arrived
 		q.ring.pop()
 	}
 	switch {
@@ -161,9 +164,9 @@ func (q *queue) abandon() {
 	q.hand, q.at, q.handEnd = nil, 0, q.delivered.Load()
 }
 
-// put appends runs of events; where the queue is full, at the price that the overflow policy names. wake: the consumer
+// put appends runs of events that arrived at a time, as in slot; where the queue is full, at the price that the overflow policy names. wake: the consumer
 // has to be scheduled. overflowed: events were dropped, for the first time since the queue was empty.
-func (q *queue) put(runs ...run) (wake, overflowed bool) {
+func (q *queue) put(arrived time.Duration, runs ...run) (wake, overflowed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.sealed {
@@ -175,7 +178,7 @@ func (q *queue) put(runs ...run) (wake, overflowed bool) {
 	}
 	over := arriving - (q.limit - q.events)
 	if over <= 0 {
-		q.appendLocked(runs, arriving)
+		q.appendLocked(arrived, runs, arriving)
 		if q.events > q.crowded {
 			q.crowded += q.limit / 8
 			q.pressing = true
@@ -194,9 +197,9 @@ func (q *queue) put(runs ...run) (wake, overflowed bool) {
 			q.lagLocked(over - old)
 			runs = skip(runs, over-old)
 		}
-		q.appendLocked(runs, arriving-(over-old))
+		q.appendLocked(arrived, runs, arriving-(over-old))
 	case DropNewest:
-		q.appendLocked(runs, arriving-over)
+		q.appendLocked(arrived, runs, arriving-over)
 		q.lagLocked(over)
 	case CloseConsumer: // what is queued is lost too, and so is what arrives
 		q.dropped += uint64(q.events + arriving - over)
@@ -212,7 +215,7 @@ func (q *queue) advise(ev *Event) (wake bool) {
 	if q.sealed {
 		return false
 	}
-	q.ring.push(run{ev})
+	q.ring.push(run{ev}, 0)
 	return q.scheduleLocked()
 }
 
@@ -262,6 +265,21 @@ func (q *queue) current() (topic string, busy bool, place uint64, waiting int) {
 	return "", false, place, q.events
 }
 
+// oldest is when the oldest event arrived that the handler has not returned from, as in slot. waits: there is one.
+func (q *queue) oldest() (arrived time.Duration, waits bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.handEnd > q.delivered.Load() && q.handTopic != "" {
+		return q.handSince, true
+	}
+	for i := range q.ring.n {
+		if s := q.ring.at(i); s.topic != "" {
+			return s.arrived, true
+		}
+	}
+	return 0, false
+}
+
 func (q *queue) droppedSoFar() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -275,14 +293,14 @@ func (q *queue) scheduleLocked() (wake bool) {
 }
 
 // appendLocked appends the first n events of runs.
-func (q *queue) appendLocked(runs []run, n int) {
+func (q *queue) appendLocked(arrived time.Duration, runs []run, n int) {
 	q.events += n
 	for _, r := range runs {
 		if r = r[:min(n, len(r))]; len(r) == 0 {
 			return
 		}
 		n -= len(r)
-		q.ring.push(r)
+		q.ring.push(r, arrived)
 	}
 }
 
@@ -316,6 +334,6 @@ func (q *queue) lagLocked(n int) {
 	case q.ring.at(q.ring.n - 1).isLag():
 		q.ring.at(q.ring.n - 1).add(n)
 	default:
-		q.ring.push(newLagRun(n))
+		q.ring.push(newLagRun(n), 0)
 	}
 }

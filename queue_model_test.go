@@ -3,7 +3,9 @@ package pghub
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -27,6 +29,7 @@ type queueItem struct {
 	topic    string // of an event
 	advisory bool
 	lag      int
+	arrived  time.Duration
 }
 
 func (m *queueModel) events() (n int) {
@@ -36,6 +39,16 @@ func (m *queueModel) events() (n int) {
 		}
 	}
 	return n
+}
+
+// oldest is when the first event that is not delivered arrived.
+func (m *queueModel) oldest() (arrived time.Duration, waits bool) {
+	for _, it := range slices.Concat(m.hand, m.items) {
+		if it.topic != "" {
+			return it.arrived, true
+		}
+	}
+	return 0, false
 }
 
 func (m *queueModel) wake() bool {
@@ -165,6 +178,7 @@ func runQueueModel(t *testing.T, seed uint64) {
 	m := &queueModel{limit: limit, overflow: overflow}
 
 	number, seen, sent, revoked, discarded := 0, 0, 0, 0, 0
+	now := time.Duration(0)
 	worker := func() {
 		if !m.scheduled {
 			return
@@ -187,20 +201,21 @@ func runQueueModel(t *testing.T, seed uint64) {
 	put := func() {
 		var runs []run
 		var burst []queueItem
+		now++
 		for range 1 + rnd.IntN(3) {
 			topic := []string{"a", "b", "c"}[rnd.IntN(3)]
 			var numbers []int
 			for range 1 + rnd.IntN(5) {
 				number++
 				numbers = append(numbers, number)
-				burst = append(burst, queueItem{word: fmt.Sprint(topic, " ", number), topic: topic})
+				burst = append(burst, queueItem{word: fmt.Sprint(topic, " ", number), topic: topic, arrived: now})
 			}
 			runs = append(runs, queueRun(topic, numbers...))
 		}
 		if m.final == "" {
 			sent += len(burst)
 		}
-		wake, _ := q.put(runs...)
+		wake, _ := q.put(now, runs...)
 		require.Equal(t, m.put(burst), wake)
 		if overflow == CloseConsumer && m.dropped > 0 {
 			discarded++
@@ -237,6 +252,12 @@ func runQueueModel(t *testing.T, seed uint64) {
 		require.GreaterOrEqual(t, waiting, q.events)
 		require.Equal(t, uint64(m.dropped), q.droppedSoFar())
 		require.Equal(t, m.scheduled, q.scheduled)
+		if !q.recall.Load() { // else the handler may still be busy with an event that is void
+			wantArrived, wantWaits := m.oldest()
+			arrived, waits := q.oldest()
+			require.Equal(t, wantWaits, waits)
+			require.Equal(t, wantArrived, arrived)
+		}
 	}
 	for m.scheduled {
 		worker()

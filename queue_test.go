@@ -45,32 +45,39 @@ func TestQueueOverflow(t *testing.T) {
 		dropped  uint64
 	}{
 		"room for all": {
-			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2), queueRun("b", 3)) },
+			DropOldest, func(q *queue) { q.put(0, queueRun("a", 1, 2), queueRun("b", 3)) },
 			[]string{"a 1", "a 2", "b 3"},
 			0,
 		},
 		"oldest": {
-			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2, 3)); q.put(queueRun("a", 4, 5)) },
+			DropOldest, func(q *queue) { q.put(0, queueRun("a", 1, 2, 3)); q.put(0, queueRun("a", 4, 5)) },
 			[]string{"lag 2", "a 3", "a 4", "a 5"},
 			2,
 		},
 		"oldest again": {
-			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2, 3)); q.put(queueRun("a", 4)); q.put(queueRun("b", 5)) },
+			DropOldest, func(q *queue) {
+				q.put(0, queueRun("a", 1, 2, 3))
+				q.put(0, queueRun("a", 4))
+				q.put(0, queueRun("b", 5))
+			},
 			[]string{"lag 2", "a 3", "a 4", "b 5"},
 			2,
 		},
 		"oldest, of a burst longer than the queue": {
-			DropOldest, func(q *queue) { q.put(queueRun("a", 1, 2)); q.put(queueRun("a", numbers(3, 9)...), queueRun("b", 10)) },
+			DropOldest, func(q *queue) {
+				q.put(0, queueRun("a", 1, 2))
+				q.put(0, queueRun("a", numbers(3, 9)...), queueRun("b", 10))
+			},
 			[]string{"lag 7", "a 8", "a 9", "b 10"},
 			7,
 		},
 		"oldest, on both sides of an advisory": {
 			DropOldest, func(q *queue) {
-				q.put(queueRun("a", 1, 2))
+				q.put(0, queueRun("a", 1, 2))
 				q.advise(queueAdvisory(ActionDisconnect))
 				q.advise(queueAdvisory(ActionReconnect))
-				q.put(queueRun("a", 3))
-				q.put(queueRun("a", 4, 5, 6))
+				q.put(0, queueRun("a", 3))
+				q.put(0, queueRun("a", 4, 5, 6))
 			},
 			[]string{"lag 2", "disconnect", "reconnect", "lag 1", "a 4", "a 5", "a 6"},
 			3,
@@ -78,33 +85,33 @@ func TestQueueOverflow(t *testing.T) {
 		"oldest, behind advisories at the front": {
 			DropOldest, func(q *queue) {
 				q.advise(queueAdvisory(ActionConnect))
-				q.put(queueRun("a", 1, 2, 3))
-				q.put(queueRun("a", 4))
-				q.put(queueRun("a", 5))
+				q.put(0, queueRun("a", 1, 2, 3))
+				q.put(0, queueRun("a", 4))
+				q.put(0, queueRun("a", 5))
 			},
 			[]string{"connect", "lag 2", "a 3", "a 4", "a 5"},
 			2,
 		},
 		"newest": {
-			DropNewest, func(q *queue) { q.put(queueRun("a", 1, 2)); q.put(queueRun("a", 3, 4), queueRun("b", 5)) },
+			DropNewest, func(q *queue) { q.put(0, queueRun("a", 1, 2)); q.put(0, queueRun("a", 3, 4), queueRun("b", 5)) },
 			[]string{"a 1", "a 2", "a 3", "lag 2"},
 			2,
 		},
 		"newest, in two places": {
 			DropNewest, func(q *queue) {
-				q.put(queueRun("a", 1, 2, 3, 4))
+				q.put(0, queueRun("a", 1, 2, 3, 4))
 				q.next()
 				q.done()
-				q.put(queueRun("a", 5, 6))
+				q.put(0, queueRun("a", 5, 6))
 			},
 			[]string{"a 2", "a 3", "lag 1", "a 5", "lag 1"},
 			2,
 		},
 		"newest, on both sides of an advisory": {
 			DropNewest, func(q *queue) {
-				q.put(queueRun("a", 1, 2, 3, 4))
+				q.put(0, queueRun("a", 1, 2, 3, 4))
 				q.advise(queueAdvisory(ActionDisconnect))
-				q.put(queueRun("a", 5, 6))
+				q.put(0, queueRun("a", 5, 6))
 			},
 			[]string{"a 1", "a 2", "a 3", "lag 1", "disconnect", "lag 2"},
 			3,
@@ -112,9 +119,9 @@ func TestQueueOverflow(t *testing.T) {
 		"close": {
 			CloseConsumer, func(q *queue) {
 				q.advise(queueAdvisory(ActionConnect))
-				q.put(queueRun("a", 1, 2, 3))
-				q.put(queueRun("a", 4))
-				q.put(queueRun("a", 5))
+				q.put(0, queueRun("a", 1, 2, 3))
+				q.put(0, queueRun("a", 4))
+				q.put(0, queueRun("a", 5))
 				q.advise(queueAdvisory(ActionDisconnect))
 			},
 			[]string{"close"},
@@ -132,7 +139,7 @@ func TestQueueOverflow(t *testing.T) {
 
 func TestQueueCloseNamesTheCause(t *testing.T) {
 	q := newQueue(1, CloseConsumer, &brake{})
-	wake, overflowed := q.put(queueRun("a", 1, 2, 3))
+	wake, overflowed := q.put(0, queueRun("a", 1, 2, 3))
 	require.True(t, wake)
 	require.True(t, overflowed)
 	last := q.next().Advisory
@@ -144,10 +151,10 @@ func TestQueueCloseNamesTheCause(t *testing.T) {
 // What a consumer loses by being closed is counted to the last event: what was queued, what came, what was in hand.
 func TestQueueCloseCountsAll(t *testing.T) {
 	q := newQueue(640, CloseConsumer, &brake{})
-	q.put(queueRun("a", make([]int, 10)...))
+	q.put(0, queueRun("a", make([]int, 10)...))
 	require.NotNil(t, q.next(), "it has ten in hand, and is at the first")
-	q.put(queueRun("a", make([]int, 640)...))
-	q.put(queueRun("a", 1, 2))
+	q.put(0, queueRun("a", make([]int, 640)...))
+	q.put(0, queueRun("a", 1, 2))
 	q.done()
 	last := q.next()
 	require.Equal(t, ActionClose, last.Advisory.Action)
@@ -159,9 +166,9 @@ func TestQueueCloseCountsAll(t *testing.T) {
 // A consumer is scheduled once, for as long as something waits for it.
 func TestQueueWakes(t *testing.T) {
 	q := newQueue(8, DropOldest, &brake{})
-	wake, _ := q.put(queueRun("a", 1))
+	wake, _ := q.put(0, queueRun("a", 1))
 	require.True(t, wake)
-	wake, _ = q.put(queueRun("a", 2))
+	wake, _ = q.put(0, queueRun("a", 2))
 	require.False(t, wake, "it is scheduled already")
 	require.False(t, q.advise(queueAdvisory(ActionDisconnect)))
 
@@ -173,7 +180,7 @@ func TestQueueWakes(t *testing.T) {
 
 	require.False(t, q.seal(queueAdvisory(ActionStop), false))
 	require.Equal(t, []string{"disconnect", "stop"}, queueTake(&q))
-	wake, _ = q.put(queueRun("a", 3))
+	wake, _ = q.put(0, queueRun("a", 3))
 	require.False(t, wake)
 	require.False(t, q.advise(queueAdvisory(ActionConnect)))
 	require.False(t, q.seal(queueAdvisory(ActionClose), true), "it has had its last event")
@@ -184,11 +191,11 @@ func TestQueueWakes(t *testing.T) {
 func TestQueueReportsOverflowOnce(t *testing.T) {
 	q := newQueue(2, DropOldest, &brake{})
 	for _, want := range []bool{false, true, false} {
-		_, overflowed := q.put(queueRun("a", 1, 2))
+		_, overflowed := q.put(0, queueRun("a", 1, 2))
 		require.Equal(t, want, overflowed)
 	}
 	queueTake(&q)
-	_, overflowed := q.put(queueRun("a", 1, 2, 3))
+	_, overflowed := q.put(0, queueRun("a", 1, 2, 3))
 	require.True(t, overflowed)
 }
 
@@ -201,11 +208,11 @@ func TestQueueSeal(t *testing.T) {
 		"instead of the rest":    {func(q *queue) { q.seal(queueAdvisory(ActionClose), true) }, []string{"close"}},
 		"first one chooses":      {func(q *queue) { q.seal(queueAdvisory(ActionClose), false); q.seal(queueAdvisory(ActionStop), false) }, []string{"a 1", "a 2", "close"}},
 		"later one may cut":      {func(q *queue) { q.seal(queueAdvisory(ActionStop), false); q.seal(queueAdvisory(ActionClose), true) }, []string{"stop"}},
-		"nothing comes after it": {func(q *queue) { q.seal(queueAdvisory(ActionStop), false); q.put(queueRun("a", 3)) }, []string{"a 1", "a 2", "stop"}},
+		"nothing comes after it": {func(q *queue) { q.seal(queueAdvisory(ActionStop), false); q.put(0, queueRun("a", 3)) }, []string{"a 1", "a 2", "stop"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := newQueue(8, DropOldest, &brake{})
-			q.put(queueRun("a", 1, 2))
+			q.put(0, queueRun("a", 1, 2))
 			c.seal(&q)
 			require.Equal(t, c.want, queueTake(&q))
 		})
@@ -215,15 +222,15 @@ func TestQueueSeal(t *testing.T) {
 // Unsubscribed events are delivered neither from the queue nor out of the worker's hand.
 func TestQueueRevoke(t *testing.T) {
 	q := newQueue(640, DropOldest, &brake{})
-	q.put(queueRun("a", 1, 2, 3))
+	q.put(0, queueRun("a", 1, 2, 3))
 	require.Equal(t, "a 1", eventWord(q.next()))
 	require.Len(t, q.hand, 3, "the worker has all of them in hand")
 	q.done()
-	q.put(queueRun("b", 4), queueRun("a", 5), queueRun("b", 6))
+	q.put(0, queueRun("b", 4), queueRun("a", 5), queueRun("b", 6))
 	q.advise(newAdvisory(Advisory{Action: ActionSubscribe, Topic: "a"}))
 	q.advise(newAdvisory(Advisory{Action: ActionSubscribe, Topic: "b"}))
 	q.revoke("a")
-	q.put(queueRun("a", 7)) // subscribed again meanwhile
+	q.put(0, queueRun("a", 7)) // subscribed again meanwhile
 	require.Equal(t, []string{"b 4", "b 6", "subscribe a", "subscribe b", "a 7"}, queueTake(&q))
 }
 
@@ -233,13 +240,13 @@ func TestQueueSharesRuns(t *testing.T) {
 	small, large := newQueue(2, DropOldest, &brake{}), newQueue(640, DropOldest, &brake{})
 	revoked, newest := newQueue(640, DropOldest, &brake{}), newQueue(3, DropNewest, &brake{})
 	for _, q := range []*queue{&small, &large, &revoked, &newest} {
-		q.put(shared)
+		q.put(0, shared)
 	}
 	require.Equal(t, "a 1", eventWord(revoked.next()))
 	revoked.revoke("a")
 	revoked.done()
 	require.Nil(t, revoked.next())
-	small.put(queueRun("a", 6))
+	small.put(0, queueRun("a", 6))
 	require.Equal(t, []string{"lag 4", "a 5", "a 6"}, queueTake(&small))
 	require.Equal(t, []string{"a 1", "a 2", "a 3", "lag 2"}, queueTake(&newest))
 	require.Equal(t, []string{"a 1", "a 2", "a 3", "a 4", "a 5"}, queueTake(&large))
@@ -253,7 +260,7 @@ func TestQueueCurrent(t *testing.T) {
 		gotTopic, gotBusy, gotPlace, gotWaiting := q.current()
 		require.Equal(t, []any{topic, busy, place, waiting}, []any{gotTopic, gotBusy, gotPlace, gotWaiting})
 	}
-	q.put(queueRun("a", 1, 2), queueRun("b", 3))
+	q.put(0, queueRun("a", 1, 2), queueRun("b", 3))
 	is("", false, 0, 3)
 	q.next()
 	is("a", true, 0, 2)
@@ -272,7 +279,7 @@ func TestQueueCurrent(t *testing.T) {
 // A loop that is left takes nothing more, and nothing is counted as waiting for it.
 func TestQueueAbandon(t *testing.T) {
 	q := newQueue(640, DropOldest, &brake{})
-	q.put(queueRun("a", 1, 2), queueRun("b", 3))
+	q.put(0, queueRun("a", 1, 2), queueRun("b", 3))
 	q.next()
 	q.done()
 	q.seal(queueAdvisory(ActionClose), true)
@@ -281,7 +288,7 @@ func TestQueueAbandon(t *testing.T) {
 	require.False(t, busy)
 	require.Equal(t, uint64(1), place)
 	require.Zero(t, waiting)
-	wake, _ := q.put(queueRun("a", 4))
+	wake, _ := q.put(0, queueRun("a", 4))
 	require.False(t, wake)
 	require.Nil(t, q.next())
 }
@@ -290,7 +297,7 @@ func TestQueueAbandon(t *testing.T) {
 func TestQueueGivesRoomBack(t *testing.T) {
 	q := newQueue(16384, DropOldest, &brake{})
 	for i := range 1000 {
-		q.put(queueRun("a", i))
+		q.put(0, queueRun("a", i))
 	}
 	require.Len(t, queueTake(&q), 1000)
 	require.LessOrEqual(t, cap(q.ring.slots), idleRing)
@@ -305,7 +312,7 @@ func TestQueueIsBounded(t *testing.T) {
 			if n%2500 == 0 {
 				q.advise(queueAdvisory(ActionDisconnect))
 			}
-			q.put(queueRun("a", n, n+1))
+			q.put(0, queueRun("a", n, n+1))
 		}
 		require.LessOrEqual(t, len(q.lead)+len(q.ring.slots), 4+2*4+4)
 		require.Equal(t, uint64(20_000-4), q.droppedSoFar())
@@ -332,7 +339,7 @@ func TestQueueConcurrently(t *testing.T) {
 						numbers = append(numbers, n)
 						n++
 					}
-					yes, _ := q.put(queueRun("a", numbers...))
+					yes, _ := q.put(0, queueRun("a", numbers...))
 					wake(yes)
 				}
 				wake(q.seal(queueAdvisory(ActionStop), false))
@@ -377,7 +384,7 @@ func TestQueueTurnsDoNotOverlap(t *testing.T) {
 		}
 	}
 	for range fewer(sent) {
-		if wake, _ := q.put(queueRun("a", 1)); wake {
+		if wake, _ := q.put(0, queueRun("a", 1)); wake {
 			turns.Go(turn)
 		}
 	}

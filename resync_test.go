@@ -505,7 +505,7 @@ func TestDeliveredCountsWhatHandlersSaw(t *testing.T) {
 func TestQueueCountsNothingVoidAsWaiting(t *testing.T) {
 	var b brake
 	q := newQueue(128, DropOldest, &b)
-	q.put(queueRun("a", 1, 2, 3, 4))
+	q.put(0, queueRun("a", 1, 2, 3, 4))
 	require.NotNil(t, q.next())
 	q.seal(newAdvisory(Advisory{Action: ActionClose, Final: true}), true)
 	_, _, _, waiting := q.current()
@@ -516,11 +516,11 @@ func TestQueueCountsNothingVoidAsWaiting(t *testing.T) {
 func TestQueueCloseCountsNothingRevoked(t *testing.T) {
 	var b brake
 	q := newQueue(128, CloseConsumer, &b)
-	q.put(queueRun("a", 1, 2))
+	q.put(0, queueRun("a", 1, 2))
 	require.NotNil(t, q.next())
 	q.revoke("a")
 	numbers := make([]int, 129)
-	q.put(queueRun("b", numbers...))
+	q.put(0, queueRun("b", numbers...))
 	q.done()
 	ev := q.next()
 	require.Equal(t, ActionClose, ev.Advisory.Action)

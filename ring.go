@@ -1,5 +1,7 @@
 package pghub
 
+import "time"
+
 // run is a stretch of events of one topic, or a single advisory. It is shared, and not changed.
 type run []*Event
 
@@ -42,7 +44,8 @@ type ring struct {
 // slot holds a run. Its topic stands beside it, so that looking for one among thousands of runs does not touch their events.
 type slot struct {
 	run
-	topic string // "" of an advisory
+	topic   string        // "" of an advisory
+	arrived time.Duration // since router.began; of an advisory 0
 }
 
 const idleRing = 16 // slots; the room that an empty ring keeps
@@ -50,11 +53,11 @@ const idleRing = 16 // slots; the room that an empty ring keeps
 // at is the i-th run.
 func (r *ring) at(i int) *slot { return &r.slots[(r.head+i)&(len(r.slots)-1)] }
 
-func (r *ring) push(last run) {
+func (r *ring) push(last run, arrived time.Duration) {
 	if r.n == len(r.slots) {
 		r.grow()
 	}
-	*r.at(r.n) = slot{last, last[0].Topic}
+	*r.at(r.n) = slot{last, last[0].Topic, arrived}
 	r.n++
 }
 

@@ -3,6 +3,7 @@ package pghub
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/pghub/pghub/internal/source"
 )
@@ -35,6 +36,7 @@ func (r *router) route(burst []source.Message, more, fed bool) {
 
 func (r *router) putBurstLocked(burst []source.Message) {
 	r.received += uint64(len(burst))
+	r.arrived = time.Since(r.began)
 	whole := len(burst)
 	for len(burst) > 0 {
 		n := 1
@@ -146,7 +148,7 @@ func (r *router) flushLocked() {
 
 func (r *router) putLocked(c *Consumer, runs ...run) {
 	const together = 64 // consumers: while these are delivered to, the others are brought theirs
-	wake, overflowed := c.queue.put(runs...)
+	wake, overflowed := c.queue.put(r.arrived, runs...)
 	if wake || c.linger.hurries(c) {
 		if r.ready = append(r.ready, c); len(r.ready) == together {
 			r.wakeLocked()

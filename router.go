@@ -3,6 +3,7 @@ package pghub
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pghub/pghub/internal/source"
 )
@@ -13,6 +14,7 @@ type router struct {
 	report    *reporter
 	delivery  *delivery
 	brake     *brake
+	began     time.Time
 	listening func() // called by Acknowledge when a session has come to listen to everything
 
 	mu        sync.Mutex
@@ -21,16 +23,17 @@ type router struct {
 	channels  map[string]*channel
 	fed       map[string]struct{} // topics that a guest brings
 	lastSeq   uint64
-	retired   ConsumerStats // sums over consumers that are gone
+	accounts  map[string]*ConsumerStats // see tally.go
 
 	listenState // see listen.go
 
 	received, unwanted, undecodable uint64
 
 	// Scratch space of route.
-	staged []*Consumer // with runs of the burst
-	ready  []*Consumer // woken by it
-	spare  [][]run     // buffers for Consumer.staged
+	arrived time.Duration // the burst did, since began
+	staged  []*Consumer   // with runs of the burst
+	ready   []*Consumer   // woken by it
+	spare   [][]run       // buffers for Consumer.staged
 }
 
 var _ source.Sink = (*router)(nil)
@@ -50,10 +53,12 @@ func newRouter(report *reporter, delivery *delivery, b *brake) *router {
 		report:    report,
 		delivery:  delivery,
 		brake:     b,
+		began:     time.Now(),
 		listening: func() {},
 		consumers: make(map[*Consumer]struct{}),
 		channels:  make(map[string]*channel),
 		fed:       make(map[string]struct{}),
+		accounts:  make(map[string]*ConsumerStats),
 	}
 }
 
@@ -103,6 +108,7 @@ func (r *router) add(c *Consumer) error {
 		return ErrStopped
 	}
 	r.consumers[c] = struct{}{}
+	c.account = r.accountLocked(c.name)
 	c.greeted = r.phase == phaseListening
 	return nil
 }
@@ -114,7 +120,7 @@ func (r *router) forget(c *Consumer) {
 	r.removeAllLocked(c)
 	if _, known := r.consumers[c]; known {
 		delete(r.consumers, c)
-		r.retired.add(c.figures())
+		c.account.add(c.figures())
 	}
 }
 

@@ -29,6 +29,14 @@ type Stats struct {
 	Dropped     uint64 // events dropped by full queues: announced by lag advisories
 	Panics      uint64 // of handlers and of Resync
 
+	// Oldest is when the oldest event arrived that a handler has not returned from. Zero: there is none.
+	Oldest       time.Time `json:",omitzero"`
+	Gaps         uint64    // that consumers were told of: see ConsumerStats
+	Lags         uint64    // of these, by full queues
+	Resyncs      uint64    // calls of Resync that succeeded
+	ResyncErrors uint64    // and that failed
+	Batches      uint64    // calls of handlers of BatchConsumer with events
+
 	Published      uint64 // events that Notify and NotifyPayload have committed
 	PublishBatches uint64 // statements that took
 	PublishErrors  uint64 // events whose statement failed, or whose outcome is unknown
@@ -55,13 +63,19 @@ type ConsumerStats struct {
 	Queued    int      // events waiting
 	Dropped   uint64   // events dropped because the queue was full
 	Panics    uint64   // of the handler and of Resync
-}
 
-// add counts a consumer's figures in, but for what waits: they may be those of one that is gone.
-func (s *ConsumerStats) add(other ConsumerStats) {
-	s.Delivered += other.Delivered
-	s.Dropped += other.Dropped
-	s.Panics += other.Panics
+	// Oldest is when the oldest event arrived that the handler has not returned from: one that waits, or that it is busy with.
+	// Zero: there is none.
+	Oldest time.Time `json:",omitzero"`
+
+	// Gaps counts how often events may have been missed: reconnect, lag, a subscribe that comes late, and an event by which a
+	// publisher announces a gap, as the handler is given them. Lags counts those among them that a full queue caused.
+	Gaps, Lags uint64
+
+	// Resyncs counts the calls of Resync that succeeded, at gaps and without, and ResyncErrors those that failed.
+	Resyncs, ResyncErrors uint64
+
+	Batches uint64 // calls of the handler of a BatchConsumer with events
 }
 
 // Stats returns the hub's figures. It looks at every consumer. Counters never fall from one call to the next.
@@ -78,6 +92,11 @@ func (h *Hub) Stats() Stats {
 // ConsumerStats returns the figures of every consumer that has not had its last event, by name.
 func (h *Hub) ConsumerStats() []ConsumerStats { return h.router.consumerStats() }
 
+// StatsByName returns sums of the figures of consumers that have the same name, by name, without topics. Those that are gone
+// are among them, so that counters never fall: made for a monitoring system. After 256 different names, consumers with another
+// one are counted among those without a name.
+func (h *Hub) StatsByName() []ConsumerStats { return h.router.statsByName() }
+
 // Stats returns the consumer's figures.
 func (c *Consumer) Stats() ConsumerStats {
 	st := c.figures()
@@ -88,12 +107,21 @@ func (c *Consumer) Stats() ConsumerStats {
 // figures are the stats without what the router knows.
 func (c *Consumer) figures() ConsumerStats {
 	_, _, delivered, waiting := c.queue.current()
-	return ConsumerStats{
-		Delivered: delivered,
-		Queued:    waiting,
-		Dropped:   c.queue.droppedSoFar(),
-		Panics:    c.panics.Load(),
+	st := ConsumerStats{
+		Delivered:    delivered,
+		Queued:       waiting,
+		Dropped:      c.queue.droppedSoFar(),
+		Panics:       c.panics.Load(),
+		Gaps:         c.gaps.Load(),
+		Lags:         c.lags.Load(),
+		Resyncs:      c.resyncs.Load(),
+		ResyncErrors: c.resyncErrors.Load(),
+		Batches:      c.batches.Load(),
 	}
+	if arrived, waits := c.queue.oldest(); waits {
+		st.Oldest = c.hub.router.began.Add(arrived)
+	}
+	return st
 }
 
 func (s *supervisor) stats(st *Stats) {
@@ -112,13 +140,17 @@ func (r *router) stats(st *Stats) {
 	defer r.mu.Unlock()
 	st.Received, st.Unwanted, st.Undecodable = r.received, r.unwanted, r.undecodable
 	st.Consumers = len(r.consumers)
-	sum := r.retired
+	var sum ConsumerStats
+	for _, gone := range r.accounts {
+		sum.add(*gone)
+	}
 	for c := range r.consumers {
 		one := c.figures()
 		sum.add(one)
-		st.Queued += one.Queued
+		sum.addWaiting(one)
 	}
-	st.Delivered, st.Dropped, st.Panics = sum.Delivered, sum.Dropped, sum.Panics
+	st.Delivered, st.Dropped, st.Panics, st.Queued, st.Oldest = sum.Delivered, sum.Dropped, sum.Panics, sum.Queued, sum.Oldest
+	st.Gaps, st.Lags, st.Resyncs, st.ResyncErrors, st.Batches = sum.Gaps, sum.Lags, sum.Resyncs, sum.ResyncErrors, sum.Batches
 	for _, ch := range r.channels {
 		if ch.wanted() {
 			st.Topics++

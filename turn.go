@@ -35,7 +35,7 @@ func (c *Consumer) turn() (again bool) {
 
 // handle calls the handler with an event, and does what follows from some advisories, and from a gap that a publisher announces.
 func (c *Consumer) handle(ev *Event) {
-	returned := false
+	gap, returned := c.note(ev), false
 	defer func() {
 		if !returned {
 			c.panics.Add(1)
@@ -47,7 +47,7 @@ func (c *Consumer) handle(ev *Event) {
 		switch {
 		case ev.Advisory != nil:
 			c.advised(ev.Advisory)
-		case c.resync != nil && announcesGap(ev.Payload):
+		case gap && c.resync != nil:
 			c.owed = &owedResync{gap: announcedGap(ev.Payload), hasGap: true}
 		}
 	}()
@@ -75,6 +75,7 @@ func (c *Consumer) resyncUntilDone() {
 			c.wait(backoff(n-1, cfg.ReconnectMin, cfg.ReconnectMax))
 		}
 		if leave, ok := c.admitted(); ok && c.tryResync(leave) {
+			c.resyncs.Add(1)
 			c.owed = nil
 			c.resyncing.again()
 			return
@@ -108,6 +109,7 @@ func (c *Consumer) tryResync(leave func()) (ok bool) {
 		}
 		if err != nil {
 			c.owed.failures++
+			c.resyncErrors.Add(1)
 			c.hub.report.trouble("resync", fmt.Errorf("pghub: resync of %s: %w", c.describe(), err))
 		}
 	}()

@@ -43,7 +43,7 @@ var coreArea = area{
 		// Queues and delivery.
 		one("lag counts one too many", "queue.go", "run{newLag(first[0].Advisory.Dropped)}", "run{newLag(first[0].Advisory.Dropped + 1)}", "TestFaultAnnounceLag TestSoak"),
 		one("lag counts one too few", "ring.go", "r[0].Advisory.Dropped += uint64(n) }", "r[0].Advisory.Dropped += uint64(n - 1) }", "TestFaultAnnounceLag TestSoak"),
-		one("lag out of its place", "queue.go", "\t\tq.appendLocked(runs, arriving-over)\n\t\tq.lagLocked(over)\n", "\t\tq.lagLocked(over)\n\t\tq.appendLocked(runs, arriving-over)\n", "TestFaultAnnounceLag TestSoak"),
+		one("lag out of its place", "queue.go", "\t\tq.appendLocked(arrived, runs, arriving-over)\n\t\tq.lagLocked(over)\n", "\t\tq.lagLocked(over)\n\t\tq.appendLocked(arrived, runs, arriving-over)\n", "TestFaultAnnounceLag TestSoak"),
 		one("two workers for one consumer", "queue.go", "wake = !q.scheduled && !q.finished", "wake = !q.finished", "TestSoak"),
 		sampled(one("a handler's end loses what was in hand", "delivery.go", "\t\t\td.add(c)\n", "\t\t\tc.queue.at = len(c.queue.hand)\n\t\t\td.add(c)\n", "TestFaultAnnounceHandlerEnds")),
 		one("Unsubscribe leaves what is queued", "router.go", "\t\tc.queue.revoke(inEffect...)\n", "", "TestSoak"),
@@ -97,6 +97,18 @@ var coreArea = area{
 		one("the waiting are not summed", "queue.go", "inHand - 1 + q.events", "inHand - 1", "TestOperatorCountsEachEvent"),
 		one("undecodable events not counted", "route.go", "\t\t\tr.undecodable++\n", "", "TestOperatorForgetsThoseWhoAreGone"),
 		one("panics not counted", "turn.go", "\t\t\tc.panics.Add(1)\n\t\t\tc.hub.report", "\t\t\tc.hub.report", "TestOperatorForgetsThoseWhoAreGone"),
+
+		sampled(one("an age that begins when the handler does", "queue.go", "\t\tfirst, q.handSince = front.run, front.arrived", "\t\tfirst, q.handSince = front.run, q.handSince", "TestQueueModel")),
+		one("arrival of the burst before", "route.go", "\tr.arrived = time.Since(r.began)\n", "\tdefer func() { r.arrived = time.Since(r.began) }()\n", "TestOldest"),
+		one("gaps of loops not counted", "events.go", "\t\tc.note(ev)\n", "", "TestGapsAreCounted"),
+		one("a first load counted as a gap", "tally.go", "a.Action != \"\" && a.wantsResync()", "a.wantsResync()", "TestGapsAreCounted"),
+		one("calls of Resync that fail not counted", "turn.go", "\t\t\tc.resyncErrors.Add(1)\n", "", "TestGapsAreCounted"),
+		sampled(one("sums by name that fall", "router.go", "\t\tc.account.add(c.figures())\n", "\t\tr.accountLocked(\"\").add(c.figures())\n", "TestStatsByName")),
+		one("names without bound", "tally.go", "len(r.accounts) >= maxAccounts", "len(r.accounts) < 0", "TestStatsByName"),
+
+		// Middleware.
+		sampled(one("middleware inside out", "middleware.go", "for i := len(middleware) - 1; i >= 0; i-- {", "for i := range middleware {", "TestMiddleware")),
+		one("a timeout that never ends", "middleware.go", "context.WithTimeout(ctx, d)", "context.WithTimeout(ctx, d+time.Hour)", "TestTimeout"),
 
 		// Queues, delivery, brake.
 		one("DropNewest drops the oldest", "queue.go", "\tcase DropNewest:\n", "\tcase DropNewest + 100:\n", "TestSoak"),

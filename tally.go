@@ -1,0 +1,87 @@
+package pghub
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// tally counts what happens to a consumer, beside what its queue counts.
+type tally struct {
+	panics, gaps, lags, resyncs, resyncErrors, batches atomic.Uint64
+}
+
+// note counts a gap, when the handler is about to be told of it. gap: ev is an event by which a publisher announces one.
+func (t *tally) note(ev *Event) (gap bool) {
+	if ev.Advisory == nil {
+		if gap = announcesGap(ev.Payload); gap {
+			t.gaps.Add(1)
+		}
+		return gap
+	}
+	if a := ev.Advisory; a.Action != "" && a.wantsResync() {
+		t.gaps.Add(1)
+		if a.Action == ActionLag {
+			t.lags.Add(1)
+		}
+	}
+	return false
+}
+
+// add counts a consumer's figures in, but for what waits: they may be those of one that is gone.
+func (s *ConsumerStats) add(other ConsumerStats) {
+	s.Delivered += other.Delivered
+	s.Dropped += other.Dropped
+	s.Panics += other.Panics
+	s.Gaps += other.Gaps
+	s.Lags += other.Lags
+	s.Resyncs += other.Resyncs
+	s.ResyncErrors += other.ResyncErrors
+	s.Batches += other.Batches
+}
+
+// addWaiting counts in what waits for a consumer.
+func (s *ConsumerStats) addWaiting(other ConsumerStats) {
+	s.Queued += other.Queued
+	if !other.Oldest.IsZero() && (s.Oldest.IsZero() || other.Oldest.Before(s.Oldest)) {
+		s.Oldest = other.Oldest
+	}
+}
+
+// maxAccounts bounds the room for names, and the series of a monitoring system.
+const maxAccounts = 256
+
+// accountLocked is where a consumer's figures go when it is gone: the sums over those of its name. It is chosen once, so that a
+// consumer that ends leaves every sum as it was.
+func (r *router) accountLocked(name string) *ConsumerStats {
+	account := r.accounts[name]
+	if account == nil && name != "" && len(r.accounts) >= maxAccounts {
+		return r.accountLocked("")
+	}
+	if account == nil {
+		account = &ConsumerStats{Name: name}
+		r.accounts[name] = account
+	}
+	return account
+}
+
+func (r *router) statsByName() []ConsumerStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sums := make(map[*ConsumerStats]*ConsumerStats, len(r.accounts))
+	for _, gone := range r.accounts {
+		sum := *gone
+		sums[gone] = &sum
+	}
+	for c := range r.consumers {
+		one := c.figures()
+		sums[c.account].add(one)
+		sums[c.account].addWaiting(one)
+	}
+	all := make([]ConsumerStats, 0, len(sums))
+	for _, sum := range sums {
+		all = append(all, *sum)
+	}
+	slices.SortFunc(all, func(a, b ConsumerStats) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
