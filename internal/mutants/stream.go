@@ -33,6 +33,9 @@ var streamArea = area{
 		one("a late event that goes without a word", ticksSQL, "        DELETE FROM pghub.ticks t WHERE t.tick < oldest;\n", "        NULL;\n", "TestRotationThatIsRolledBack"),
 		one("rotation before it is time", ticksSQL, "since > clock_timestamp() - retain / 2", "since > clock_timestamp()", "TestRotationDropsWhatIsOlderThanTheRetention"),
 
+		// Publishing.
+		one("a key with NULL", "sql/migrations/0011_stream_publish.sql", "IF array_to_string(keys, '') ~ '[^-0-9,{}]|[{][{]' THEN", "IF false THEN", "TestOnlyEventsGetIntoTheStream"),
+
 		// The bell.
 		one("a writer that never rings", "sql/migrations/0011_stream_publish.sql", "        NOTIFY \"pghub.bell\";", "        NULL;", "TestTheBell"),
 		one("a writer that holds nothing", "sql/migrations/0011_stream_publish.sql", "pg_try_advisory_xact_lock_shared(1885816930, 1)", "pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
