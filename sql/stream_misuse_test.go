@@ -1,9 +1,13 @@
 package sql
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/internal/pgtest"
 )
 
 // Whoever may publish may write events, and nothing that a reader could not read.
@@ -44,4 +48,64 @@ func TestOnlyEventsGetIntoTheStream(t *testing.T) {
 	require.Nil(t, events[1].Key, "as pghub.publish writes it")
 	require.Equal(t, value, *events[1].Headers)
 	require.Equal(t, value, *events[2].Value)
+}
+
+// A tick shows what has ended. A transaction that has written something has not: its own snapshot would say that it has.
+func TestNoTicksInATransactionThatHasWritten(t *testing.T) {
+	b := setUp(t)
+	other := pgtest.Conn(t, b.dsn)
+	start := one[int64](b, "SELECT tick FROM pghub.locate('latest')")
+	b.do(`SELECT pghub.attach('c', 'x', '1 hour', NULL, 'earliest')`)
+	for _, sql := range []string{`SELECT pghub.tick()`, `SELECT pghub.locate('latest')`, `SELECT pghub.seek('c', 'latest')`, `SELECT pghub.attach('d', 'x', '1 hour', NULL, 'latest')`} {
+		publishOn(t, other, "1")
+		b.do(`BEGIN`)
+		publishOn(t, b.conn, "2")
+		b.fails("25001", "not in a transaction that has written", sql)
+		b.do(`ROLLBACK`)
+	}
+	b.do(`BEGIN`)
+	publishOn(t, b.conn, "2")
+	b.do(`SELECT pghub.seek('c', 'earliest')`)
+	b.do(`COMMIT`)
+	b.tick()
+	require.Equal(t, []string{"1", "1", "1", "1", "2"}, b.streamed(start))
+}
+
+// Seek goes behind all that is committed, and whoever calls it may leave the transaction open: nobody waits for that, since the
+// sequencer makes the tick.
+func TestSeekKeepsNobodyFromReading(t *testing.T) {
+	b := setUp(t)
+	b.do(`SELECT pghub.attach('c', 'x', '1 hour', NULL, 'earliest'), pghub.lead('sequencer', 'x', '1 hour')`)
+	publishOn(t, b.conn, "1")
+	operator := pgtest.Conn(t, b.dsn)
+	tx, err := operator.Begin(t.Context())
+	require.NoError(t, err)
+	sought := make(chan error, 1)
+	go func() {
+		_, err := tx.Exec(context.Background(), `SELECT pghub.seek('c', 'latest')`)
+		sought <- err
+	}()
+	b.do(`SET lock_timeout = '20s'`)
+	require.Eventually(t, func() bool {
+		return one[bool](b, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND (wait_event = 'PgSleep' OR state <> 'active'))`, operator.PgConn().PID())
+	}, time.Minute, time.Millisecond, "it waits for the sequencer")
+	tick := b.tick()
+	require.NotNil(t, tick, "the sequencer makes it")
+	require.NoError(t, <-sought)
+	publishOn(t, b.conn, "2")
+	require.NotNil(t, b.tick(), "with the operator's transaction still open")
+	require.NoError(t, tx.Commit(t.Context()))
+	require.Equal(t, *tick, one[int64](b, `SELECT tick FROM pghub.consumers`))
+
+	// Nobody makes ticks: seek does, and an own event that is written already comes.
+	b.do(`DELETE FROM pghub.leases`)
+	publishOn(t, b.conn, "3")
+	b.do(`SELECT pghub.seek('c', 'latest')`)
+	require.Empty(t, b.streamed(one[int64](b, `SELECT tick FROM pghub.consumers`)))
+	b.do(`BEGIN`)
+	publishOn(t, b.conn, "4")
+	b.do(`SELECT pghub.seek('c', 'latest')`)
+	b.do(`COMMIT`)
+	b.tick()
+	require.Equal(t, []string{"4"}, b.streamed(one[int64](b, `SELECT tick FROM pghub.consumers`)))
 }

@@ -18,6 +18,8 @@ var streamArea = area{
 			{ticksSQL, "pg_current_snapshot() AS snapshot INTO fresh", "this.snapshot AS snapshot INTO fresh"},
 		}, tests: []string{"TestTicksWaitForEachOther"}},
 		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
+		one("ticks of a transaction that has written", ticksSQL, "IF pg_current_xact_id_if_assigned() IS NOT NULL THEN", "IF false THEN", "TestNoTicksInATransactionThatHasWritten"),
+		one("a seek that makes ticks itself", consumersSQL, `IF "to" = 'latest' THEN`, "IF false THEN", "TestSeekKeepsNobodyFromReading"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
 		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
 		one("transactions that were open are forgotten", ticksSQL, "FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l", "FROM pghub.log WHERE false) AS l", "TestOpenTransactionsComeLater"),

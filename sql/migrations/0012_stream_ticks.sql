@@ -41,7 +41,8 @@ BEGIN
 
     -- Writes a tick, if there is anything new, and says what it has. Two callers at a time do no harm: the snapshot is taken in
     -- a statement after the one that waited for the lock, so a later tick has a later snapshot. That needs READ COMMITTED. The
-    -- commit of the tick is flushed, with all that was committed before it: what a tick shows, no crash takes back.
+    -- commit of the tick is flushed, with all that was committed before it: what a tick shows, no crash takes back. A transaction
+    -- that has a number is missing in its own snapshot, as if it had ended; so it makes no tick.
     CREATE FUNCTION pghub.tick(OUT tick bigint, OUT events bigint)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
     #variable_conflict use_column
@@ -53,6 +54,9 @@ BEGIN
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.tick: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
+      END IF;
+      IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'pghub.tick: not in a transaction that has written something' USING ERRCODE = 'active_sql_transaction';
       END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
       SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;

@@ -170,7 +170,11 @@ BEGIN
     DECLARE
       goal record;
     BEGIN
-      SELECT * INTO goal FROM pghub.locate("to");
+      IF "to" = 'latest' THEN
+        SELECT pghub.newest() AS tick, 9223372036854775807 AS txn, 9223372036854775807 AS id INTO goal;
+      ELSE
+        SELECT * INTO goal FROM pghub.locate("to");
+      END IF;
       UPDATE pghub.consumers k SET tick = goal.tick, txn = goal.txn, id = goal.id, token = k.token + 1, owner = NULL, until = NULL, deaths = 0
       WHERE k.name = seek.name;
       IF NOT FOUND THEN
