@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/internal/pgtest"
@@ -108,4 +109,45 @@ func TestSeekKeepsNobodyFromReading(t *testing.T) {
 	b.do(`COMMIT`)
 	b.tick()
 	require.Equal(t, []string{"4"}, b.streamed(one[int64](b, `SELECT tick FROM pghub.consumers`)))
+}
+
+// Who takes a consumer while somebody forgets it, makes it anew.
+func TestAttachWhileSomebodyForgets(t *testing.T) {
+	b := setUp(t)
+	publishOn(t, b.conn, "1")
+	b.tick()
+	b.do(`SELECT pghub.attach('c', 'one', '1 hour', NULL, 'latest')`)
+	tx, err := b.conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT pghub.forget('c')`)
+	require.NoError(t, err)
+	other := pgtest.Conn(t, b.dsn)
+	type answer struct {
+		token, tick *int64
+		err         error
+	}
+	attached := make(chan answer, 1)
+	go func() {
+		var a answer
+		a.err = other.QueryRow(context.Background(), `SELECT token, tick FROM pghub.attach('c', 'two', '1 hour', NULL, 'earliest')`).Scan(&a.token, &a.tick)
+		attached <- a
+	}()
+	b.awaitLock(other)
+	require.NoError(t, tx.Commit(t.Context()))
+	a := <-attached
+	require.NoError(t, a.err)
+	require.NotNil(t, a.token)
+	require.Equal(t, one[int64](b, `SELECT tick FROM pghub.locate('earliest')`), *a.tick)
+	require.Equal(t, "two", one[string](b, `SELECT owner FROM pghub.consumers`))
+}
+
+// awaitLock returns when a connection waits for a lock.
+func (b *bench) awaitLock(conn *pgx.Conn) {
+	b.t.Helper()
+	looker := pgtest.Conn(b.t, b.dsn)
+	require.Eventually(b.t, func() bool {
+		var waits bool
+		err := looker.QueryRow(b.t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)`, conn.PgConn().PID()).Scan(&waits)
+		return err == nil && waits
+	}, time.Minute, time.Millisecond, "it waits")
 }

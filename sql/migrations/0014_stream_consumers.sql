@@ -20,17 +20,23 @@ BEGIN
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     #variable_conflict use_column
     DECLARE
-      start record;
+      start pghub.consumers;  -- where it begins, if it is new
       c     pghub.consumers;
     BEGIN
       IF octet_length(attach.name) BETWEEN 1 AND 63 IS NOT TRUE THEN
         RAISE EXCEPTION 'pghub: a consumer''s name has 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
-      ELSIF NOT EXISTS (SELECT FROM pghub.consumers k WHERE k.name = attach.name) THEN
-        SELECT * INTO start FROM pghub.locate("from");
-        INSERT INTO pghub.consumers (name, topics, tick, txn, id) VALUES (attach.name, attach.topics, start.tick, start.txn, start.id)
-        ON CONFLICT DO NOTHING;
       END IF;
-      SELECT k.* INTO c FROM pghub.consumers k WHERE k.name = attach.name FOR UPDATE;
+      LOOP
+        IF NOT EXISTS (SELECT FROM pghub.consumers k WHERE k.name = attach.name) THEN
+          IF start.tick IS NULL THEN
+            SELECT l.tick, l.txn, l.id INTO start.tick, start.txn, start.id FROM pghub.locate("from") AS l;
+          END IF;
+          INSERT INTO pghub.consumers (name, topics, tick, txn, id) VALUES (attach.name, attach.topics, start.tick, start.txn, start.id)
+          ON CONFLICT DO NOTHING;
+        END IF;
+        SELECT k.* INTO c FROM pghub.consumers k WHERE k.name = attach.name FOR UPDATE;
+        EXIT WHEN FOUND;  -- else somebody has just forgotten it
+      END LOOP;
       IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN
         wait := c.until - clock_timestamp();
         RETURN;
