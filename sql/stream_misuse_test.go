@@ -151,3 +151,33 @@ func (b *bench) awaitLock(conn *pgx.Conn) {
 		return err == nil && waits
 	}, time.Minute, time.Millisecond, "it waits")
 }
+
+// A server that was set back does not give a token again that somebody still has.
+func TestATokenIsGivenOnce(t *testing.T) {
+	b := setUp(t)
+	const attach = `SELECT token FROM pghub.attach('c', 'one', '1 hour', NULL, 'earliest')`
+	token := one[int64](b, attach)
+	next := func(what string) {
+		t.Helper()
+		now := one[int64](b, `SELECT token FROM pghub.consumers`)
+		require.Greater(t, now, token, what)
+		token = now
+	}
+	b.do(attach)
+	next("it grows")
+	b.do(`UPDATE pghub.consumers SET token = 1`) // a failover lost commits
+	b.do(attach)
+	next("attach")
+	b.do(`UPDATE pghub.consumers SET token = 1`)
+	b.do(`SELECT pghub.seek('c', 'earliest')`)
+	next("seek")
+	b.do(`SELECT pghub.forget('c')`)
+	b.do(attach)
+	next("a new one of the same name")
+	b.do(`UPDATE pghub.consumers SET token = token + 1000000000`) // the clock was set back
+	token += 1000000000
+	b.do(attach)
+	next("attach, by the clock of the past")
+	b.do(`SELECT pghub.seek('c', 'earliest')`)
+	next("seek, by the clock of the past")
+}

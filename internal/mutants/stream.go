@@ -49,7 +49,7 @@ var streamArea = area{
 		one("a position that goes back", consumersSQL, "AND ((store.tick, store.txn, store.id) > (k.tick, k.txn, k.id)\n             AND", "AND ((store.tick IS NOT NULL)\n             AND", "TestPositionsGoForward"),
 		one("a position of a tick that was lost", consumersSQL, "AND (EXISTS (SELECT FROM pghub.ticks t WHERE t.tick = store.tick) OR store.tick", "AND (true OR store.tick", "TestAServerThatWasSetBack"),
 		one("a position that was lost, unnoticed", consumersSQL, "AND ((since_tick, since_txn, since_id) > (k.tick, k.txn, k.id)) IS NOT TRUE", "", "TestAServerThatWasSetBack TestACrashThatLosesCommits"),
-		one("tokens that a server gives twice", consumersSQL, "token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)", "token = k.token + 1", "TestAServerThatWasSetBack"),
+		one("tokens that are given again", consumersSQL, "SELECT greatest(token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)", "SELECT token + 1", "TestATokenIsGivenOnce TestAServerThatWasSetBack"),
 		one("a consumer that is gone, and taken", consumersSQL, "EXIT WHEN FOUND;", "EXIT;", "TestAttachWhileSomebodyForgets"),
 		one("a consumer that two have", consumersSQL, "IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN", "IF false THEN", "TestATokenOfThePastStoresNothing"),
 		one("deaths that nobody counts", consumersSQL, "ELSE k.deaths + 1 END", "ELSE 0 END", "TestAnEventThatEndsTheProcessIsParked"),

@@ -13,6 +13,13 @@ BEGIN
 
     CREATE OR REPLACE FUNCTION pghub.version() RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 14';
 
+    -- Tokens are times, in microseconds, so that a server that was set back does not give one twice.
+    CREATE FUNCTION pghub.next_token(token bigint) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+      SELECT greatest(token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    $$;
+    COMMENT ON FUNCTION pghub.next_token IS 'Part of pghub.attach and pghub.seek.';
+
     -- Makes the consumer where it is new, and takes it where nobody works for it. token is NULL if somebody does, who has it until
     -- wait has passed at the least. deaths: so many owners in a row ended without a word, and without progress.
     CREATE FUNCTION pghub.attach(name text, owner text, lease interval, topics text[], "from" text,
@@ -41,8 +48,7 @@ BEGIN
         wait := c.until - clock_timestamp();
         RETURN;
       END IF;
-      UPDATE pghub.consumers k SET owner = attach.owner, until = clock_timestamp() + lease, topics = attach.topics,
-        token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
+      UPDATE pghub.consumers k SET owner = attach.owner, until = clock_timestamp() + lease, token = pghub.next_token(k.token), topics = attach.topics,
         deaths = CASE WHEN c.owner IS NULL THEN 0 WHEN c.owner = attach.owner THEN k.deaths ELSE k.deaths + 1 END
       WHERE k.name = attach.name
       RETURNING k.token, k.tick, k.txn, k.id, k.deaths INTO attach.token, attach.tick, attach.txn, attach.id, attach.deaths;
@@ -181,7 +187,7 @@ BEGIN
       ELSE
         SELECT * INTO goal FROM pghub.locate("to");
       END IF;
-      UPDATE pghub.consumers k SET tick = goal.tick, txn = goal.txn, id = goal.id, token = k.token + 1, owner = NULL, until = NULL, deaths = 0
+      UPDATE pghub.consumers k SET tick = goal.tick, txn = goal.txn, id = goal.id, token = pghub.next_token(k.token), owner = NULL, until = NULL, deaths = 0
       WHERE k.name = seek.name;
       IF NOT FOUND THEN
         RAISE EXCEPTION 'pghub.seek: there is no consumer %', quote_nullable(seek.name) USING ERRCODE = 'undefined_object';
