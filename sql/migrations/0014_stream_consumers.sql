@@ -197,23 +197,39 @@ BEGIN
     END $$;
     COMMENT ON FUNCTION pghub.seek IS 'Has a consumer go on behind a position: earliest, latest, a position, or a time. Whoever works for it begins anew there.';
 
-    -- Puts events of a time once more before a consumer, which stays where it is.
+    -- Puts events of a time once more before a consumer, which stays where it is: those of its topics, up to its position. What comes
+    -- behind that it gets anyway. Whoever works for it stores the position once a second: so this waits until that has happened
+    -- twice, ten seconds at most, or there is no need.
     CREATE FUNCTION pghub.replay(name text, since timestamptz, until timestamptz DEFAULT clock_timestamp(), topics text[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     #variable_conflict use_column
     DECLARE
-      at   record;
-      ev   record;
-      stop bigint := (SELECT max(t.tick) FROM pghub.ticks t WHERE t.at < replay.until);
-      n    bigint := 0;
+      at     record;
+      ev     record;
+      c      pghub.consumers;
+      stored timestamptz;
+      stores int := -1;
+      stop   bigint := coalesce((SELECT max(t.tick) FROM pghub.ticks t WHERE t.at < replay.until), 0);
+      n      bigint := 0;
     BEGIN
-      SELECT * INTO at FROM pghub.locate(since::text);
-      IF NOT EXISTS (SELECT FROM pghub.consumers k WHERE k.name = replay.name) THEN
-        RAISE EXCEPTION 'pghub.replay: there is no consumer %', quote_nullable(replay.name) USING ERRCODE = 'undefined_object';
+      FOR i IN 1 .. 200 LOOP
+        SELECT k.* INTO c FROM pghub.consumers k WHERE k.name = replay.name;
+        IF NOT FOUND THEN
+          RAISE EXCEPTION 'pghub.replay: there is no consumer %', quote_nullable(replay.name) USING ERRCODE = 'undefined_object';
+        ELSIF stores < 0 OR c.stored IS DISTINCT FROM stored THEN
+          stores := stores + 1;
+          stored := c.stored;
+        END IF;
+        EXIT WHEN c.tick > stop OR c.tick = stop AND c.txn = 9223372036854775807 OR stores = 2 OR c.until > clock_timestamp() IS NOT TRUE;
+        PERFORM pg_sleep(0.05);
+      END LOOP;
+      IF c.topics IS NOT NULL THEN
+        topics := CASE WHEN topics IS NULL THEN c.topics ELSE ARRAY(SELECT unnest(c.topics) INTERSECT SELECT unnest(topics)) END;
       END IF;
-      WHILE at.tick < stop LOOP
+      SELECT * INTO at FROM pghub.locate(since::text);
+      WHILE at.tick < stop AND (at.tick, at.txn, at.id) < (c.tick, c.txn, c.id) LOOP
         FOR ev IN SELECT * FROM pghub.page(at.tick, at.txn, at.id, topics) LOOP
-          IF ev.topic IS NOT NULL AND ev.tick <= stop THEN
+          IF ev.topic IS NOT NULL AND ev.tick <= stop AND (ev.tick, ev.txn, ev.id) <= (c.tick, c.txn, c.id) THEN
             INSERT INTO pghub.parked (consumer, tick, txn, id, topic, key, value, headers, at, attempts, again)
             VALUES (replay.name, ev.tick, ev.txn, ev.id, ev.topic, ev.key, ev.value, ev.headers, ev.at, 0, true)
             ON CONFLICT ON CONSTRAINT parked_pkey DO UPDATE SET again = true, attempts = 0;
@@ -225,7 +241,7 @@ BEGIN
       PERFORM pg_notify('pghub.stream', 'again ' || replay.name);
       RETURN n;
     END $$;
-    COMMENT ON FUNCTION pghub.replay IS 'Has a consumer handle the events of a time once more, beside what it is doing; says how many.';
+    COMMENT ON FUNCTION pghub.replay IS 'Has a consumer handle once more what it has had in a time, beside what it is doing; says how many.';
 
     CREATE FUNCTION pghub.forget(name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
