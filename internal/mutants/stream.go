@@ -18,13 +18,23 @@ var streamArea = area{
 			{ticksSQL, "pg_current_snapshot() AS snapshot INTO fresh", "this.snapshot AS snapshot INTO fresh"},
 		}, tests: []string{"TestTicksWaitForEachOther"}},
 		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
-		one("ticks of a transaction that has written", ticksSQL, "IF pg_current_xact_id_if_assigned() IS NOT NULL THEN", "IF false THEN", "TestNoTicksInATransactionThatHasWritten"),
+		one("ticks of a transaction that has written", ticksSQL, "IF pg_current_xact_id_if_assigned() IS NOT NULL THEN\n        RAISE EXCEPTION 'pghub.tick", "IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestNoTicksInATransactionThatHasWritten"),
 		one("a seek that makes ticks itself", consumersSQL, `IF "to" = 'latest' THEN`, "IF false THEN", "TestSeekKeepsNobodyFromReading"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
 		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
 		one("transactions that were open are forgotten", ticksSQL, "FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l", "FROM pghub.log WHERE false) AS l", "TestOpenTransactionsComeLater"),
 		one("a restored log is taken for this server's", ticksSQL, "        PERFORM pghub.adopt();\n", "        NULL;\n", "TestARestoredLogIsTakenOver"),
 		one("numbers of a restored log that come again", ticksSQL, "SELECT '4611686018427387904'::xid8", "SELECT '100'::xid8", "TestARestoredLogIsTakenOver TestPublishedEventsAreReadInTheirOrder"),
+		one("a restore that is seen while numbers are small alone", ticksSQL, "OR (before.writer - pg_snapshot_xmax(before.snapshot)::text::bigint) & 4294967295 >= 2147483648", "", "TestEventsBeforeTheFirstTickAfterARestore"),
+		one("a takeover that forgets who is at work", ticksSQL, "VALUES ($1, pghub.ended(), $2, $3, false)", "VALUES ($1, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false)", "TestATransactionThatOutlivesTheTakeover"),
+		{
+			name: "events of this server taken for restored ones",
+			edits: []edit{
+				{ticksSQL, "AND age(l.xmin) >= $4", "AND $4 IS NOT NULL"},
+				{ticksSQL, "CASE WHEN age(l.xmin) >= restored AND EXISTS", "CASE WHEN EXISTS"},
+			},
+			tests: []string{"TestEventsBeforeTheFirstTickAfterARestore"},
+		},
 
 		// Rotation.
 		sampled(one("rotation that does not look", ticksSQL, "      IF used OR (SELECT", "      IF (SELECT", "TestRotationLeavesWhatIsYoung")),

@@ -67,8 +67,17 @@ BEGIN
       EXECUTE format('CREATE TABLE pghub.ticks_%s (PRIMARY KEY (tick)) INHERITS (pghub.ticks)', part);
       EXECUTE format('CREATE TABLE pghub.runs_%s (PRIMARY KEY (tick, txn)) INHERITS (pghub.runs)', part);
     END LOOP;
+
+    -- A snapshot that sees what had ended when this transaction got its number, and has ended. (In pg_current_snapshot() this one is missing,
+    -- as if it had ended too.)
+    CREATE FUNCTION pghub.ended() RETURNS pg_snapshot
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+      SELECT concat(least(pg_snapshot_xmin(s), top), ':', top, ':', (SELECT string_agg(x::text, ',' ORDER BY x) FROM pg_snapshot_xip(s) AS x WHERE x < top))::pg_snapshot
+      FROM (SELECT s, least(pg_snapshot_xmax(s), own) AS top FROM (SELECT pg_current_snapshot() AS s, pg_current_xact_id() AS own) AS q) AS q
+    $$;
+    COMMENT ON FUNCTION pghub.ended IS 'The snapshot of a tick in a transaction that has written something.';
     INSERT INTO pghub.ticks_0 (tick, snapshot, events, bytes, large)
-    VALUES (extract(epoch FROM clock_timestamp()) * 1000, pg_current_snapshot(), 0, 0, false);
+    VALUES (extract(epoch FROM clock_timestamp()) * 1000, pghub.ended(), 0, 0, false);
 
     -- One row for each task that one process does for all, and who does it.
     CREATE TABLE pghub.leases (

@@ -59,7 +59,7 @@ BEGIN
         RAISE EXCEPTION 'pghub.tick: not in a transaction that has written something' USING ERRCODE = 'active_sql_transaction';
       END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
-      SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
+      SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part, t.xmin::text::bigint AS writer INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
       part := (SELECT last_value FROM pghub.log_table);
       IF before.part <> part THEN  -- a rotation was rolled back, which setval is not
         part := before.part;
@@ -77,7 +77,11 @@ BEGIN
         UNION ALL
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40
         FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l;
-      IF pg_snapshot_xmax(fresh.snapshot) < pg_snapshot_xmax(before.snapshot) THEN
+      -- The row of a tick is written after its snapshot was taken. Where its writer has a smaller number, a restore wrote it. (A row's xmin has
+      -- 32 bits, which come again.)
+      IF pg_snapshot_xmax(fresh.snapshot) < pg_snapshot_xmax(before.snapshot)
+        OR (before.writer - pg_snapshot_xmax(before.snapshot)::text::bigint) & 4294967295 >= 2147483648
+      THEN
         PERFORM pghub.adopt();
         RETURN;
       ELSIF fresh.events = 0 THEN
@@ -112,35 +116,38 @@ BEGIN
 
     -- A logical restore brings transaction numbers of another server, which come again here. So every tick becomes a large one, whose
     -- transactions are written down with their order, and their numbers go to where no server ever comes. Positions stay what
-    -- they are. What no tick had yet is what this transaction has written: the next tick finds it.
+    -- they are. What no tick had yet is what this transaction has written: the next tick finds it. So is what was published here since:
+    -- its rows are younger than those of the ticks, and than the index, which a restore makes when the log is filled.
     CREATE FUNCTION pghub.adopt() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     DECLARE
-      last   pghub.ticks;
-      before pg_snapshot;
-      t      record;
-      now_at bigint;
+      last     pghub.ticks;
+      before   pg_snapshot;
+      t        record;
+      restored integer;  -- so old, or older, are the rows of the log that were restored
     BEGIN
       LOCK TABLE pghub.log, pghub.ticks, pghub.runs IN ACCESS EXCLUSIVE MODE;
+      restored := least((SELECT min(age(k.xmin)) FROM pghub.ticks k),
+        (SELECT min(age(c.xmin)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE i.indrelid IN ('pghub.log_0'::regclass, 'pghub.log_1'::regclass, 'pghub.log_2'::regclass)));
       FOR t IN SELECT k.*, right(k.tableoid::regclass::text, 1) AS part FROM pghub.ticks k ORDER BY k.tick LOOP
         IF before IS NOT NULL AND NOT t.large THEN
           EXECUTE format('INSERT INTO pghub.runs_%s SELECT $1, max(l.id), l.xid FROM pghub.log l
               WHERE (l.xid >= pg_snapshot_xmax($2) AND l.xid < pg_snapshot_xmax($3) OR l.xid = ANY (pghub.running($2))) AND pg_visible_in_snapshot(l.xid, $3)
-              GROUP BY l.xid', t.part) USING t.tick, before, t.snapshot;
+                AND age(l.xmin) >= $4
+              GROUP BY l.xid', t.part) USING t.tick, before, t.snapshot, restored;
         END IF;
         before := t.snapshot;
       END LOOP;
       UPDATE pghub.ticks SET large = true WHERE NOT large;
-      UPDATE pghub.log l SET xid = CASE WHEN EXISTS (SELECT FROM pghub.runs r WHERE r.xid = l.xid)
+      UPDATE pghub.log l SET xid = CASE WHEN age(l.xmin) >= restored AND EXISTS (SELECT FROM pghub.runs r WHERE r.xid = l.xid)
         THEN (l.xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 ELSE pg_current_xact_id() END
       WHERE l.xid < pghub.adopted();
       UPDATE pghub.runs SET xid = (xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 WHERE xid < pghub.adopted();
       SELECT k.* INTO last FROM pghub.ticks k ORDER BY k.tick DESC LIMIT 1;
-      now_at := greatest(last.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
-      -- A tick without events, that sees all that is before this transaction. (pg_current_snapshot() may show this one too.)
-      EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large)
-          VALUES ($1, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false)', (SELECT last_value FROM pghub.log_table))
-        USING now_at, last.events, last.bytes;
+      -- A tick without events. What is at work now may still publish, and is not seen.
+      EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large) VALUES ($1, pghub.ended(), $2, $3, false)', (SELECT last_value FROM pghub.log_table))
+        USING greatest(last.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), last.events, last.bytes;
     END $$;
     COMMENT ON FUNCTION pghub.adopt IS 'Part of pghub.tick: takes over what was restored.';
 
@@ -162,6 +169,9 @@ BEGIN
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.rotate: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
+      END IF;
+      IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'pghub.rotate: not in a transaction that has written something' USING ERRCODE = 'active_sql_transaction';
       END IF;
       EXECUTE format('SELECT min(at) FROM pghub.ticks_%s WHERE tick = (SELECT min(tick) FROM pghub.ticks_%s)', part, part) INTO since;
       IF since > clock_timestamp() - retain / 2 OR since IS NULL THEN
