@@ -21,12 +21,12 @@ var streamArea = area{
 		one("ticks of a transaction that has written", ticksSQL, "IF pg_current_xact_id_if_assigned() IS NOT NULL THEN\n        RAISE EXCEPTION 'pghub.tick", "IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestNoTicksInATransactionThatHasWritten"),
 		one("a seek that makes ticks itself", consumersSQL, `IF "to" = 'latest' THEN`, "IF false THEN", "TestSeekKeepsNobodyFromReading"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
-		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
+		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, pghub.tick_at(this.at));", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
 		one("transactions that were open are forgotten", ticksSQL, "FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l", "FROM pghub.log WHERE false) AS l", "TestOpenTransactionsComeLater"),
 		one("a restored log is taken for this server's", ticksSQL, "        PERFORM pghub.adopt();\n", "        NULL;\n", "TestARestoredLogIsTakenOver"),
 		one("numbers of a restored log that come again", ticksSQL, "SELECT '4611686018427387904'::xid8", "SELECT '100'::xid8", "TestARestoredLogIsTakenOver TestPublishedEventsAreReadInTheirOrder"),
 		one("a restore that is seen while numbers are small alone", ticksSQL, "OR (before.writer - pg_snapshot_xmax(before.snapshot)::text::bigint) & 4294967295 >= 2147483648", "", "TestEventsBeforeTheFirstTickAfterARestore"),
-		one("a takeover that forgets who is at work", ticksSQL, "VALUES ($1, pghub.ended(), $2, $3, false)", "VALUES ($1, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false)", "TestATransactionThatOutlivesTheTakeover"),
+		one("a takeover that forgets who is at work", ticksSQL, "now_at, pghub.ended(), $2, $3, false", "now_at, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false", "TestATransactionThatOutlivesTheTakeover"),
 		{
 			name: "events of this server taken for restored ones",
 			edits: []edit{
@@ -43,6 +43,8 @@ var streamArea = area{
 		one("rotation that waits for readers", ticksSQL, "PERFORM set_config('lock_timeout', '20ms', true);", "PERFORM set_config('lock_timeout', '30s', true);", "TestRotationWaitsForNobody"),
 		one("a rotation that was rolled back, and half of it stays", ticksSQL, "        PERFORM setval('pghub.log_table', part);\n", "", "TestRotationThatIsRolledBack"),
 		one("a late event that goes without a word", ticksSQL, "        DELETE FROM pghub.ticks t WHERE t.tick < oldest;\n", "        NULL;\n", "TestRotationThatIsRolledBack"),
+		one("a time that is looked for in all ticks", ticksSQL, "WHERE l.tick >= pghub.tick_at(since) AND l.at >= since", "WHERE l.at >= since", "TestTicksAreFoundByTheirTime"),
+		one("a number below its time", ticksSQL, "SELECT greatest(t.tick + 1, pghub.tick_at(now_at)), now_at, t.snapshot", "SELECT t.tick + 1, now_at, t.snapshot", "TestTheNumberOfATickIsNotBelowItsTime"),
 		one("rotation before it is time", ticksSQL, "since > clock_timestamp() - retain / 2", "since > clock_timestamp()", "TestRotationDropsWhatIsOlderThanTheRetention"),
 
 		// Publishing.

@@ -76,8 +76,16 @@ BEGIN
       FROM (SELECT s, least(pg_snapshot_xmax(s), own) AS top FROM (SELECT pg_current_snapshot() AS s, pg_current_xact_id() AS own) AS q) AS q
     $$;
     COMMENT ON FUNCTION pghub.ended IS 'The snapshot of a tick in a transaction that has written something.';
-    INSERT INTO pghub.ticks_0 (tick, snapshot, events, bytes, large)
-    VALUES (extract(epoch FROM clock_timestamp()) * 1000, pghub.ended(), 0, 0, false);
+
+    -- The least number that a tick of this time, or of a later one, can have: Unix time in ms, so that a server that was set back in time by
+    -- a restore does not give a number twice, and rounded up, so that no number is below its time.
+    CREATE FUNCTION pghub.tick_at(at timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+      SELECT CASE WHEN isfinite(at) THEN ceil(extract(epoch FROM at) * 1000)::bigint WHEN at > now() THEN 9223372036854775807 ELSE 0 END
+    $$;
+    COMMENT ON FUNCTION pghub.tick_at IS 'The number of a tick from its time.';
+    INSERT INTO pghub.ticks_0 (tick, at, snapshot, events, bytes, large)
+    SELECT pghub.tick_at(now_at), now_at, pghub.ended(), 0, 0, false FROM clock_timestamp() AS now_at;
 
     -- One row for each task that one process does for all, and who does it.
     CREATE TABLE pghub.leases (

@@ -67,8 +67,7 @@ BEGIN
       END IF;
       IF before.tick IS NULL THEN  -- a dump of the schema alone was restored; all events come after this tick
         INSERT INTO pghub.stream_settings DEFAULT VALUES ON CONFLICT DO NOTHING;
-        EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large) VALUES ($1, ''3:3:'', 0, 0, false)', part)
-          USING (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+        EXECUTE format('INSERT INTO pghub.ticks_%s SELECT pghub.tick_at(now_at), now_at, ''3:3:'', 0, 0, false FROM clock_timestamp() AS now_at', part);
         RETURN;
       END IF;
       SELECT count(*) AS events, coalesce(sum(l.bytes), 0) AS bytes, pg_current_snapshot() AS snapshot INTO fresh FROM (
@@ -87,9 +86,8 @@ BEGIN
       ELSIF fresh.events = 0 THEN
         RETURN;
       END IF;
-      -- Unix time in ms, so that a server that was set back in time by a restore does not give a number twice.
-      this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
       this.at := clock_timestamp();
+      this.tick := greatest(before.tick + 1, pghub.tick_at(this.at));
       this.snapshot := fresh.snapshot;
       this.events := before.events + fresh.events;
       this.bytes := before.bytes + fresh.bytes;
@@ -146,21 +144,31 @@ BEGIN
       UPDATE pghub.runs SET xid = (xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 WHERE xid < pghub.adopted();
       SELECT k.* INTO last FROM pghub.ticks k ORDER BY k.tick DESC LIMIT 1;
       -- A tick without events. What is at work now may still publish, and is not seen.
-      EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large) VALUES ($1, pghub.ended(), $2, $3, false)', (SELECT last_value FROM pghub.log_table))
-        USING greatest(last.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), last.events, last.bytes;
+      EXECUTE format('INSERT INTO pghub.ticks_%s SELECT greatest($1 + 1, pghub.tick_at(now_at)), now_at, pghub.ended(), $2, $3, false FROM clock_timestamp() AS now_at',
+        (SELECT last_value FROM pghub.log_table)) USING last.tick, last.events, last.bytes;
     END $$;
     COMMENT ON FUNCTION pghub.adopt IS 'Part of pghub.tick: takes over what was restored.';
+
+    -- The last tick before a time. Its number is not below its time, so those of later times are looked for from there on: a look at the times
+    -- alone would go through all ticks.
+    CREATE FUNCTION pghub.tick_before(since timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+      SELECT max(t.tick) FROM pghub.ticks t WHERE t.tick < coalesce(
+        (SELECT l.tick FROM pghub.ticks l WHERE l.tick >= pghub.tick_at(since) AND l.at >= since ORDER BY l.tick LIMIT 1), 9223372036854775807)
+    $$;
+    COMMENT ON FUNCTION pghub.tick_before IS 'The last tick before a time.';
 
     -- Goes on to the next of the three tables, and empties it, once the events of the one that is written are older than half of the
     -- retention. Lock first, look then: a writer that still holds the table has not committed, and a look before the lock would
     -- not see what it writes. Nobody waits for the lock for long, so that nobody waits behind it.
     CREATE FUNCTION pghub.rotate() RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
     DECLARE
       part    bigint := (SELECT last_value FROM pghub.log_table);
       next    bigint := (part + 1) % 3;
       retain  interval := (SELECT s.retain FROM pghub.stream_settings s);
       since   timestamptz;
+      expires timestamptz;
       horizon pg_snapshot;
       oldest  bigint;   -- the horizon's tick
       closing pg_snapshot;
@@ -187,14 +195,15 @@ BEGIN
       EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
         RETURN false;
       END;
-      SELECT t.snapshot, t.tick INTO horizon, oldest FROM pghub.ticks t WHERE t.at < clock_timestamp() - retain ORDER BY t.tick DESC LIMIT 1;
-      EXECUTE format('SELECT EXISTS (SELECT FROM pghub.ticks_%1$s WHERE at >= $1)
+      expires := clock_timestamp() - retain;
+      SELECT t.snapshot, t.tick INTO horizon, oldest FROM pghub.ticks t WHERE t.tick = pghub.tick_before(expires);
+      EXECUTE format('SELECT EXISTS (SELECT FROM pghub.ticks_%1$s WHERE tick >= $3 AND at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE $2 IS NULL)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($2) AND xid < pghub.adopted())
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pghub.adopted())
-             AND EXISTS (SELECT FROM pghub.runs r JOIN pghub.ticks t USING (tick) WHERE r.xid >= pghub.adopted() AND t.at >= $1)
+             AND EXISTS (SELECT FROM pghub.runs r JOIN pghub.ticks t USING (tick) WHERE r.tick >= $3 AND t.tick >= $3 AND r.xid >= pghub.adopted() AND t.at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)
-        INTO used USING clock_timestamp() - retain, horizon;
+        INTO used USING expires, horizon, pghub.tick_at(expires);
       IF used OR (SELECT last_value FROM pghub.log_table) <> part THEN
         RETURN false;
       END IF;
@@ -214,7 +223,8 @@ BEGIN
       END IF;
       EXECUTE format('TRUNCATE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s', next, next, next);
       -- The last tick has to be in the table that is written, where it outlives what is before it.
-      EXECUTE format('INSERT INTO pghub.ticks_%s SELECT tick + 1, clock_timestamp(), snapshot, events, bytes, false FROM pghub.ticks ORDER BY tick DESC LIMIT 1', next);
+      EXECUTE format('INSERT INTO pghub.ticks_%s SELECT greatest(t.tick + 1, pghub.tick_at(now_at)), now_at, t.snapshot, t.events, t.bytes, false
+          FROM (SELECT * FROM pghub.ticks ORDER BY tick DESC LIMIT 1) AS t, clock_timestamp() AS now_at', next);
       PERFORM setval('pghub.log_table', next);
       RETURN true;
     END $$;

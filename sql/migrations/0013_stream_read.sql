@@ -145,7 +145,7 @@ BEGIN
         id := part[3]::bigint;
       ELSE
         BEGIN
-          SELECT max(t.tick) INTO tick FROM pghub.ticks t WHERE t.at < "where"::timestamptz;
+          tick := pghub.tick_before("where"::timestamptz);
         EXCEPTION WHEN data_exception THEN
           RAISE EXCEPTION 'pghub: % is no position: earliest, latest, one such as 1700000000000 or 1700000000000.7.5, or a time', quote_nullable("where")
             USING ERRCODE = 'invalid_parameter_value';

@@ -209,7 +209,7 @@ BEGIN
       c      pghub.consumers;
       stored timestamptz;
       stores int := -1;
-      stop   bigint := coalesce((SELECT max(t.tick) FROM pghub.ticks t WHERE t.at < replay.until), 0);
+      stop   bigint := coalesce(pghub.tick_before(replay.until), 0);
       n      bigint := 0;
     BEGIN
       FOR i IN 1 .. 200 LOOP
