@@ -21,7 +21,7 @@ BEGIN
     WHERE n.nspname = 'pghub' AND p.proname IN ('watch', 'plan', 'unwatch', 'mute', 'unmute', 'apply_mutes', 'end_mutes', 'unannounced', 'writers', 'announce_gap', 'table_name', 'is_muted', 'compile', 'sweep',
       'body', 'row_function', 'statement_function', 'change_function', 'function_name', 'is_plain', 'fitting', 'sending', 'setting', 'unsetting',
       'fixed_settings', 'template', 'check_columns', 'primary_key', 'notify', 'encode', 'version', 'migrating',
-      'publish', 'capture', 'capture_all', 'ring', 'integers', 'tick', 'adopt', 'adopted', 'rotate', 'configure', 'lead', 'resign', 'running', 'page', 'locate',
+      'publish', 'capture', 'capture_all', 'refuse', 'ring', 'integers', 'tick', 'adopt', 'adopted', 'ended', 'tick_at', 'tick_before', 'rotate', 'configure', 'lead', 'resign', 'running', 'page', 'locate', 'newest', 'next_token',
       'attach', 'store', 'detach', 'holding', 'fenced', 'attempt', 'succeeded', 'park', 'unpark', 'seek', 'replay', 'forget', 'position', 'allow', 'notifying_body')
   LOOP
     EXECUTE format('DROP ROUTINE %s', doomed);

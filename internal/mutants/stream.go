@@ -18,11 +18,23 @@ var streamArea = area{
 			{ticksSQL, "pg_current_snapshot() AS snapshot INTO fresh", "this.snapshot AS snapshot INTO fresh"},
 		}, tests: []string{"TestTicksWaitForEachOther"}},
 		one("ticks at any isolation", ticksSQL, "      IF current_setting('transaction_isolation') <> 'read committed' THEN\n        RAISE EXCEPTION 'pghub.tick", "      IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestTicksNeedReadCommitted"),
+		one("ticks of a transaction that has written", ticksSQL, "IF pg_current_xact_id_if_assigned() IS NOT NULL THEN\n        RAISE EXCEPTION 'pghub.tick", "IF false THEN\n        RAISE EXCEPTION 'pghub.tick", "TestNoTicksInATransactionThatHasWritten"),
+		one("a seek that makes ticks itself", consumersSQL, `IF "to" = 'latest' THEN`, "IF false THEN", "TestSeekKeepsNobodyFromReading"),
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
-		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
+		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, pghub.tick_at(this.at));", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
 		one("transactions that were open are forgotten", ticksSQL, "FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l", "FROM pghub.log WHERE false) AS l", "TestOpenTransactionsComeLater"),
 		one("a restored log is taken for this server's", ticksSQL, "        PERFORM pghub.adopt();\n", "        NULL;\n", "TestARestoredLogIsTakenOver"),
 		one("numbers of a restored log that come again", ticksSQL, "SELECT '4611686018427387904'::xid8", "SELECT '100'::xid8", "TestARestoredLogIsTakenOver TestPublishedEventsAreReadInTheirOrder"),
+		one("a restore that is seen while numbers are small alone", ticksSQL, "OR (before.writer - pg_snapshot_xmax(before.snapshot)::text::bigint) & 4294967295 >= 2147483648", "", "TestEventsBeforeTheFirstTickAfterARestore"),
+		one("a takeover that forgets who is at work", ticksSQL, "now_at, pghub.ended(), $2, $3, false", "now_at, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false", "TestATransactionThatOutlivesTheTakeover"),
+		{
+			name: "events of this server taken for restored ones",
+			edits: []edit{
+				{ticksSQL, "AND age(l.xmin) >= $4", "AND $4 IS NOT NULL"},
+				{ticksSQL, "CASE WHEN age(l.xmin) >= restored AND EXISTS", "CASE WHEN EXISTS"},
+			},
+			tests: []string{"TestEventsBeforeTheFirstTickAfterARestore"},
+		},
 
 		// Rotation.
 		sampled(one("rotation that does not look", ticksSQL, "      IF used OR (SELECT", "      IF (SELECT", "TestRotationLeavesWhatIsYoung")),
@@ -31,7 +43,12 @@ var streamArea = area{
 		one("rotation that waits for readers", ticksSQL, "PERFORM set_config('lock_timeout', '20ms', true);", "PERFORM set_config('lock_timeout', '30s', true);", "TestRotationWaitsForNobody"),
 		one("a rotation that was rolled back, and half of it stays", ticksSQL, "        PERFORM setval('pghub.log_table', part);\n", "", "TestRotationThatIsRolledBack"),
 		one("a late event that goes without a word", ticksSQL, "        DELETE FROM pghub.ticks t WHERE t.tick < oldest;\n", "        NULL;\n", "TestRotationThatIsRolledBack"),
+		one("a time that is looked for in all ticks", ticksSQL, "WHERE l.tick >= pghub.tick_at(since) AND l.at >= since", "WHERE l.at >= since", "TestTicksAreFoundByTheirTime"),
+		one("a number below its time", ticksSQL, "SELECT greatest(t.tick + 1, pghub.tick_at(now_at)), now_at, t.snapshot", "SELECT t.tick + 1, now_at, t.snapshot", "TestTheNumberOfATickIsNotBelowItsTime"),
 		one("rotation before it is time", ticksSQL, "since > clock_timestamp() - retain / 2", "since > clock_timestamp()", "TestRotationDropsWhatIsOlderThanTheRetention"),
+
+		// Publishing.
+		one("a key with NULL", "sql/migrations/0011_stream_publish.sql", "IF array_to_string(keys, '') ~ '[^-0-9,{}]|[{][{]' THEN", "IF false THEN", "TestOnlyEventsGetIntoTheStream"),
 
 		// The bell.
 		one("a writer that never rings", "sql/migrations/0011_stream_publish.sql", "        NOTIFY \"pghub.bell\";", "        NULL;", "TestTheBell"),
@@ -44,7 +61,11 @@ var streamArea = area{
 		one("a position that goes back", consumersSQL, "AND ((store.tick, store.txn, store.id) > (k.tick, k.txn, k.id)\n             AND", "AND ((store.tick IS NOT NULL)\n             AND", "TestPositionsGoForward"),
 		one("a position of a tick that was lost", consumersSQL, "AND (EXISTS (SELECT FROM pghub.ticks t WHERE t.tick = store.tick) OR store.tick", "AND (true OR store.tick", "TestAServerThatWasSetBack"),
 		one("a position that was lost, unnoticed", consumersSQL, "AND ((since_tick, since_txn, since_id) > (k.tick, k.txn, k.id)) IS NOT TRUE", "", "TestAServerThatWasSetBack TestACrashThatLosesCommits"),
-		one("tokens that a server gives twice", consumersSQL, "token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)", "token = k.token + 1", "TestAServerThatWasSetBack"),
+		one("tokens that are given again", consumersSQL, "SELECT greatest(token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)", "SELECT token + 1", "TestATokenIsGivenOnce TestAServerThatWasSetBack"),
+		one("a consumer that is gone, and taken", consumersSQL, "EXIT WHEN FOUND;", "EXIT;", "TestAttachWhileSomebodyForgets"),
+		one("a replay of what is still to come", consumersSQL, "IF ev.topic IS NOT NULL AND ev.tick <= stop AND (ev.tick, ev.txn, ev.id) <= (c.tick, c.txn, c.id) THEN", "IF ev.topic IS NOT NULL AND ev.tick <= stop THEN", "TestReplayGivesWhatAConsumerHasHad"),
+		one("a replay of topics that it never asked for", consumersSQL, "IF c.topics IS NOT NULL THEN", "IF false THEN", "TestReplayGivesWhatAConsumerHasHad"),
+		one("a replay that does not wait for the position", consumersSQL, "PERFORM pg_sleep(0.05);", "EXIT;", "TestReplayWaitsForThePosition"),
 		one("a consumer that two have", consumersSQL, "IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN", "IF false THEN", "TestATokenOfThePastStoresNothing"),
 		one("deaths that nobody counts", consumersSQL, "ELSE k.deaths + 1 END", "ELSE 0 END", "TestAnEventThatEndsTheProcessIsParked"),
 		one("an acknowledgement before the work", "stream/lanes.go", "		done, err := l.t.untilDone(", "		if j.item != nil {\n			l.t.progress.finish(j.item)\n			j.item = &item{done: true}\n		}\n		done, err := l.t.untilDone(", "TestThePositionFollowsTheWork"),

@@ -67,8 +67,25 @@ BEGIN
       EXECUTE format('CREATE TABLE pghub.ticks_%s (PRIMARY KEY (tick)) INHERITS (pghub.ticks)', part);
       EXECUTE format('CREATE TABLE pghub.runs_%s (PRIMARY KEY (tick, txn)) INHERITS (pghub.runs)', part);
     END LOOP;
-    INSERT INTO pghub.ticks_0 (tick, snapshot, events, bytes, large)
-    VALUES (extract(epoch FROM clock_timestamp()) * 1000, pg_current_snapshot(), 0, 0, false);
+
+    -- A snapshot that sees what had ended when this transaction got its number, and has ended. (In pg_current_snapshot() this one is missing,
+    -- as if it had ended too.)
+    CREATE FUNCTION pghub.ended() RETURNS pg_snapshot
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+      SELECT concat(least(pg_snapshot_xmin(s), top), ':', top, ':', (SELECT string_agg(x::text, ',' ORDER BY x) FROM pg_snapshot_xip(s) AS x WHERE x < top))::pg_snapshot
+      FROM (SELECT s, least(pg_snapshot_xmax(s), own) AS top FROM (SELECT pg_current_snapshot() AS s, pg_current_xact_id() AS own) AS q) AS q
+    $$;
+    COMMENT ON FUNCTION pghub.ended IS 'The snapshot of a tick in a transaction that has written something.';
+
+    -- The least number that a tick of this time, or of a later one, can have: Unix time in ms, so that a server that was set back in time by
+    -- a restore does not give a number twice, and rounded up, so that no number is below its time.
+    CREATE FUNCTION pghub.tick_at(at timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+      SELECT CASE WHEN isfinite(at) THEN ceil(extract(epoch FROM at) * 1000)::bigint WHEN at > now() THEN 9223372036854775807 ELSE 0 END
+    $$;
+    COMMENT ON FUNCTION pghub.tick_at IS 'The number of a tick from its time.';
+    INSERT INTO pghub.ticks_0 (tick, at, snapshot, events, bytes, large)
+    SELECT pghub.tick_at(now_at), now_at, pghub.ended(), 0, 0, false FROM clock_timestamp() AS now_at;
 
     -- One row for each task that one process does for all, and who does it.
     CREATE TABLE pghub.leases (

@@ -22,28 +22,37 @@ BEGIN
     END $$;
     COMMENT ON FUNCTION pghub.ring IS 'Part of publishing: wakes the sequencer, if it sleeps.';
 
-    -- The one way into the log. SECURITY DEFINER, so that whoever may publish can write events and nothing else of the log.
+    CREATE FUNCTION pghub.refuse(topic text) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    BEGIN
+      RAISE EXCEPTION 'pghub.publish: topic % has % bytes; a topic has 1 to 63', coalesce(quote_literal(left(topic, 100)), 'NULL'), coalesce(octet_length(topic), 0)
+        USING ERRCODE = 'invalid_parameter_value';
+    END $$;
+    COMMENT ON FUNCTION pghub.refuse IS 'Part of publishing: says what is wrong with a topic.';
+
+    -- This one and the next are the ways into the log. SECURITY DEFINER, so that whoever may publish can write events and nothing
+    -- else of the log. An event that could not be read would stop all readers, so everything is checked here. The cast to json
+    -- does that for a text, and leaves it as it is.
     CREATE FUNCTION pghub.capture(topic text, key bigint[], value text, headers text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
       part bigint := (SELECT last_value FROM pghub.log_table);
     BEGIN
       IF octet_length(topic) BETWEEN 1 AND 63 IS NOT TRUE THEN
-        RAISE EXCEPTION 'pghub.publish: topic % has % bytes; a topic has 1 to 63', coalesce(quote_literal(left(topic, 100)), 'NULL'), coalesce(octet_length(topic), 0)
-          USING ERRCODE = 'invalid_parameter_value';
+        PERFORM pghub.refuse(topic);
       ELSIF array_ndims(key) > 1 OR array_position(key, NULL) IS NOT NULL THEN
         RAISE EXCEPTION 'pghub.publish: a key is a list of integers, without NULL' USING ERRCODE = 'invalid_parameter_value';
       END IF;
       IF part = 0 THEN
-        INSERT INTO pghub.log_0 (topic, key, value, headers) VALUES (topic, nullif(key, '{}'), value, headers);
+        INSERT INTO pghub.log_0 (topic, key, value, headers) VALUES (topic, nullif(key, '{}'), value::json::text, headers::json::text);
       ELSIF part = 1 THEN
-        INSERT INTO pghub.log_1 (topic, key, value, headers) VALUES (topic, nullif(key, '{}'), value, headers);
+        INSERT INTO pghub.log_1 (topic, key, value, headers) VALUES (topic, nullif(key, '{}'), value::json::text, headers::json::text);
       ELSE
-        INSERT INTO pghub.log_2 (topic, key, value, headers) VALUES (topic, nullif(key, '{}'), value, headers);
+        INSERT INTO pghub.log_2 (topic, key, value, headers) VALUES (topic, nullif(key, '{}'), value::json::text, headers::json::text);
       END IF;
       PERFORM pghub.ring();
     END $$;
-    COMMENT ON FUNCTION pghub.capture IS 'Writes an event to the stream; value and headers are text that is JSON, which nobody checks again. Part of pghub.publish.';
+    COMMENT ON FUNCTION pghub.capture IS 'Writes an event to the stream; value and headers are text that is JSON. Part of pghub.publish.';
 
     -- Many events, in their order, for package stream.
     CREATE FUNCTION pghub.capture_all(topics text[], keys text[], vals text[], headers text[]) RETURNS void
@@ -51,15 +60,21 @@ BEGIN
     DECLARE
       part bigint := (SELECT last_value FROM pghub.log_table);
     BEGIN
+      IF array_to_string(keys, '') ~ '[^-0-9,{}]|[{][{]' THEN  -- one look at all of them costs less than one at each
+        RAISE EXCEPTION 'pghub.publish: a key is a list of integers, without NULL' USING ERRCODE = 'invalid_parameter_value';
+      END IF;
       IF part = 0 THEN
         INSERT INTO pghub.log_0 (topic, key, value, headers)
-        SELECT e.topic, e.key::bigint[], e.value, e.headers FROM unnest(topics, keys, vals, headers) WITH ORDINALITY AS e(topic, key, value, headers, n) ORDER BY e.n;
+        SELECT CASE WHEN octet_length(e.topic) BETWEEN 1 AND 63 THEN e.topic ELSE pghub.refuse(e.topic) END, nullif(e.key, '{}')::bigint[], e.value::json::text, e.headers::json::text
+        FROM unnest(topics, keys, vals, headers) WITH ORDINALITY AS e(topic, key, value, headers, n) ORDER BY e.n;
       ELSIF part = 1 THEN
         INSERT INTO pghub.log_1 (topic, key, value, headers)
-        SELECT e.topic, e.key::bigint[], e.value, e.headers FROM unnest(topics, keys, vals, headers) WITH ORDINALITY AS e(topic, key, value, headers, n) ORDER BY e.n;
+        SELECT CASE WHEN octet_length(e.topic) BETWEEN 1 AND 63 THEN e.topic ELSE pghub.refuse(e.topic) END, nullif(e.key, '{}')::bigint[], e.value::json::text, e.headers::json::text
+        FROM unnest(topics, keys, vals, headers) WITH ORDINALITY AS e(topic, key, value, headers, n) ORDER BY e.n;
       ELSE
         INSERT INTO pghub.log_2 (topic, key, value, headers)
-        SELECT e.topic, e.key::bigint[], e.value, e.headers FROM unnest(topics, keys, vals, headers) WITH ORDINALITY AS e(topic, key, value, headers, n) ORDER BY e.n;
+        SELECT CASE WHEN octet_length(e.topic) BETWEEN 1 AND 63 THEN e.topic ELSE pghub.refuse(e.topic) END, nullif(e.key, '{}')::bigint[], e.value::json::text, e.headers::json::text
+        FROM unnest(topics, keys, vals, headers) WITH ORDINALITY AS e(topic, key, value, headers, n) ORDER BY e.n;
       END IF;
       PERFORM pghub.ring();
     END $$;
@@ -82,9 +97,8 @@ BEGIN
             LANGUAGE sql SET search_path = pg_catalog, pg_temp AS %L',
           key_type, CASE WHEN key_type = 'bigint[]' AND value_type = 'json' THEN ' DEFAULT NULL' ELSE '' END,
           value_type, CASE WHEN value_type = 'json' THEN ' DEFAULT NULL' ELSE '' END,
-          format('SELECT pghub.capture(topic, %s, %s, headers::text)',
-            CASE key_type WHEN 'bigint[]' THEN 'key' WHEN 'bigint' THEN 'CASE WHEN key IS NOT NULL THEN ARRAY[key] END' ELSE 'pghub.integers(key)' END,
-            CASE value_type WHEN 'text' THEN 'value::json::text' ELSE 'value::text' END));
+          format('SELECT pghub.capture(topic, %s, value::text, headers::text)',
+            CASE key_type WHEN 'bigint[]' THEN 'key' WHEN 'bigint' THEN 'CASE WHEN key IS NOT NULL THEN ARRAY[key] END' ELSE 'pghub.integers(key)' END));
         EXECUTE format('COMMENT ON FUNCTION pghub.publish(text, %s, %s, json) IS ''Writes an event to the stream, in this transaction.''', key_type, value_type);
       END LOOP;
     END LOOP;

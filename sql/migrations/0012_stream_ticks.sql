@@ -41,7 +41,8 @@ BEGIN
 
     -- Writes a tick, if there is anything new, and says what it has. Two callers at a time do no harm: the snapshot is taken in
     -- a statement after the one that waited for the lock, so a later tick has a later snapshot. That needs READ COMMITTED. The
-    -- commit of the tick is flushed, with all that was committed before it: what a tick shows, no crash takes back.
+    -- commit of the tick is flushed, with all that was committed before it: what a tick shows, no crash takes back. A transaction
+    -- that has a number is missing in its own snapshot, as if it had ended; so it makes no tick.
     CREATE FUNCTION pghub.tick(OUT tick bigint, OUT events bigint)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
     #variable_conflict use_column
@@ -54,8 +55,11 @@ BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.tick: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
       END IF;
+      IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'pghub.tick: not in a transaction that has written something' USING ERRCODE = 'active_sql_transaction';
+      END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
-      SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
+      SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part, t.xmin::text::bigint AS writer INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
       part := (SELECT last_value FROM pghub.log_table);
       IF before.part <> part THEN  -- a rotation was rolled back, which setval is not
         part := before.part;
@@ -63,8 +67,7 @@ BEGIN
       END IF;
       IF before.tick IS NULL THEN  -- a dump of the schema alone was restored; all events come after this tick
         INSERT INTO pghub.stream_settings DEFAULT VALUES ON CONFLICT DO NOTHING;
-        EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large) VALUES ($1, ''3:3:'', 0, 0, false)', part)
-          USING (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+        EXECUTE format('INSERT INTO pghub.ticks_%s SELECT pghub.tick_at(now_at), now_at, ''3:3:'', 0, 0, false FROM clock_timestamp() AS now_at', part);
         RETURN;
       END IF;
       SELECT count(*) AS events, coalesce(sum(l.bytes), 0) AS bytes, pg_current_snapshot() AS snapshot INTO fresh FROM (
@@ -73,15 +76,18 @@ BEGIN
         UNION ALL
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40
         FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l;
-      IF pg_snapshot_xmax(fresh.snapshot) < pg_snapshot_xmax(before.snapshot) THEN
+      -- The row of a tick is written after its snapshot was taken. Where its writer has a smaller number, a restore wrote it. (A row's xmin has
+      -- 32 bits, which come again.)
+      IF pg_snapshot_xmax(fresh.snapshot) < pg_snapshot_xmax(before.snapshot)
+        OR (before.writer - pg_snapshot_xmax(before.snapshot)::text::bigint) & 4294967295 >= 2147483648
+      THEN
         PERFORM pghub.adopt();
         RETURN;
       ELSIF fresh.events = 0 THEN
         RETURN;
       END IF;
-      -- Unix time in ms, so that a server that was set back in time by a restore does not give a number twice.
-      this.tick := greatest(before.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
       this.at := clock_timestamp();
+      this.tick := greatest(before.tick + 1, pghub.tick_at(this.at));
       this.snapshot := fresh.snapshot;
       this.events := before.events + fresh.events;
       this.bytes := before.bytes + fresh.bytes;
@@ -108,48 +114,61 @@ BEGIN
 
     -- A logical restore brings transaction numbers of another server, which come again here. So every tick becomes a large one, whose
     -- transactions are written down with their order, and their numbers go to where no server ever comes. Positions stay what
-    -- they are. What no tick had yet is what this transaction has written: the next tick finds it.
+    -- they are. What no tick had yet is what this transaction has written: the next tick finds it. So is what was published here since:
+    -- its rows are younger than those of the ticks, and than the index, which a restore makes when the log is filled.
     CREATE FUNCTION pghub.adopt() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     DECLARE
-      last   pghub.ticks;
-      before pg_snapshot;
-      t      record;
-      now_at bigint;
+      last     pghub.ticks;
+      before   pg_snapshot;
+      t        record;
+      restored integer;  -- so old, or older, are the rows of the log that were restored
     BEGIN
       LOCK TABLE pghub.log, pghub.ticks, pghub.runs IN ACCESS EXCLUSIVE MODE;
+      restored := least((SELECT min(age(k.xmin)) FROM pghub.ticks k),
+        (SELECT min(age(c.xmin)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE i.indrelid IN ('pghub.log_0'::regclass, 'pghub.log_1'::regclass, 'pghub.log_2'::regclass)));
       FOR t IN SELECT k.*, right(k.tableoid::regclass::text, 1) AS part FROM pghub.ticks k ORDER BY k.tick LOOP
         IF before IS NOT NULL AND NOT t.large THEN
           EXECUTE format('INSERT INTO pghub.runs_%s SELECT $1, max(l.id), l.xid FROM pghub.log l
               WHERE (l.xid >= pg_snapshot_xmax($2) AND l.xid < pg_snapshot_xmax($3) OR l.xid = ANY (pghub.running($2))) AND pg_visible_in_snapshot(l.xid, $3)
-              GROUP BY l.xid', t.part) USING t.tick, before, t.snapshot;
+                AND age(l.xmin) >= $4
+              GROUP BY l.xid', t.part) USING t.tick, before, t.snapshot, restored;
         END IF;
         before := t.snapshot;
       END LOOP;
       UPDATE pghub.ticks SET large = true WHERE NOT large;
-      UPDATE pghub.log l SET xid = CASE WHEN EXISTS (SELECT FROM pghub.runs r WHERE r.xid = l.xid)
+      UPDATE pghub.log l SET xid = CASE WHEN age(l.xmin) >= restored AND EXISTS (SELECT FROM pghub.runs r WHERE r.xid = l.xid)
         THEN (l.xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 ELSE pg_current_xact_id() END
       WHERE l.xid < pghub.adopted();
       UPDATE pghub.runs SET xid = (xid::text::numeric + pghub.adopted()::text::numeric)::text::xid8 WHERE xid < pghub.adopted();
       SELECT k.* INTO last FROM pghub.ticks k ORDER BY k.tick DESC LIMIT 1;
-      now_at := greatest(last.tick + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
-      -- A tick without events, that sees all that is before this transaction. (pg_current_snapshot() may show this one too.)
-      EXECUTE format('INSERT INTO pghub.ticks_%s (tick, snapshot, events, bytes, large)
-          VALUES ($1, concat(pg_current_xact_id(), '':'', pg_current_xact_id(), '':'')::pg_snapshot, $2, $3, false)', (SELECT last_value FROM pghub.log_table))
-        USING now_at, last.events, last.bytes;
+      -- A tick without events. What is at work now may still publish, and is not seen.
+      EXECUTE format('INSERT INTO pghub.ticks_%s SELECT greatest($1 + 1, pghub.tick_at(now_at)), now_at, pghub.ended(), $2, $3, false FROM clock_timestamp() AS now_at',
+        (SELECT last_value FROM pghub.log_table)) USING last.tick, last.events, last.bytes;
     END $$;
     COMMENT ON FUNCTION pghub.adopt IS 'Part of pghub.tick: takes over what was restored.';
+
+    -- The last tick before a time. Its number is not below its time, so those of later times are looked for from there on: a look at the times
+    -- alone would go through all ticks.
+    CREATE FUNCTION pghub.tick_before(since timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+      SELECT max(t.tick) FROM pghub.ticks t WHERE t.tick < coalesce(
+        (SELECT l.tick FROM pghub.ticks l WHERE l.tick >= pghub.tick_at(since) AND l.at >= since ORDER BY l.tick LIMIT 1), 9223372036854775807)
+    $$;
+    COMMENT ON FUNCTION pghub.tick_before IS 'The last tick before a time.';
 
     -- Goes on to the next of the three tables, and empties it, once the events of the one that is written are older than half of the
     -- retention. Lock first, look then: a writer that still holds the table has not committed, and a look before the lock would
     -- not see what it writes. Nobody waits for the lock for long, so that nobody waits behind it.
     CREATE FUNCTION pghub.rotate() RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
     DECLARE
       part    bigint := (SELECT last_value FROM pghub.log_table);
       next    bigint := (part + 1) % 3;
       retain  interval := (SELECT s.retain FROM pghub.stream_settings s);
       since   timestamptz;
+      expires timestamptz;
       horizon pg_snapshot;
       oldest  bigint;   -- the horizon's tick
       closing pg_snapshot;
@@ -158,6 +177,9 @@ BEGIN
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.rotate: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
+      END IF;
+      IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'pghub.rotate: not in a transaction that has written something' USING ERRCODE = 'active_sql_transaction';
       END IF;
       EXECUTE format('SELECT min(at) FROM pghub.ticks_%s WHERE tick = (SELECT min(tick) FROM pghub.ticks_%s)', part, part) INTO since;
       IF since > clock_timestamp() - retain / 2 OR since IS NULL THEN
@@ -173,14 +195,15 @@ BEGIN
       EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
         RETURN false;
       END;
-      SELECT t.snapshot, t.tick INTO horizon, oldest FROM pghub.ticks t WHERE t.at < clock_timestamp() - retain ORDER BY t.tick DESC LIMIT 1;
-      EXECUTE format('SELECT EXISTS (SELECT FROM pghub.ticks_%1$s WHERE at >= $1)
+      expires := clock_timestamp() - retain;
+      SELECT t.snapshot, t.tick INTO horizon, oldest FROM pghub.ticks t WHERE t.tick = pghub.tick_before(expires);
+      EXECUTE format('SELECT EXISTS (SELECT FROM pghub.ticks_%1$s WHERE tick >= $3 AND at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE $2 IS NULL)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pg_snapshot_xmax($2) AND xid < pghub.adopted())
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid >= pghub.adopted())
-             AND EXISTS (SELECT FROM pghub.runs r JOIN pghub.ticks t USING (tick) WHERE r.xid >= pghub.adopted() AND t.at >= $1)
+             AND EXISTS (SELECT FROM pghub.runs r JOIN pghub.ticks t USING (tick) WHERE r.tick >= $3 AND t.tick >= $3 AND r.xid >= pghub.adopted() AND t.at >= $1)
           OR EXISTS (SELECT FROM pghub.log_%1$s WHERE xid = ANY (pghub.running($2)))', next)
-        INTO used USING clock_timestamp() - retain, horizon;
+        INTO used USING expires, horizon, pghub.tick_at(expires);
       IF used OR (SELECT last_value FROM pghub.log_table) <> part THEN
         RETURN false;
       END IF;
@@ -200,7 +223,8 @@ BEGIN
       END IF;
       EXECUTE format('TRUNCATE pghub.log_%s, pghub.ticks_%s, pghub.runs_%s', next, next, next);
       -- The last tick has to be in the table that is written, where it outlives what is before it.
-      EXECUTE format('INSERT INTO pghub.ticks_%s SELECT tick + 1, clock_timestamp(), snapshot, events, bytes, false FROM pghub.ticks ORDER BY tick DESC LIMIT 1', next);
+      EXECUTE format('INSERT INTO pghub.ticks_%s SELECT greatest(t.tick + 1, pghub.tick_at(now_at)), now_at, t.snapshot, t.events, t.bytes, false
+          FROM (SELECT * FROM pghub.ticks ORDER BY tick DESC LIMIT 1) AS t, clock_timestamp() AS now_at', next);
       PERFORM setval('pghub.log_table', next);
       RETURN true;
     END $$;

@@ -145,7 +145,7 @@ BEGIN
         id := part[3]::bigint;
       ELSE
         BEGIN
-          SELECT max(t.tick) INTO tick FROM pghub.ticks t WHERE t.at < "where"::timestamptz;
+          tick := pghub.tick_before("where"::timestamptz);
         EXCEPTION WHEN data_exception THEN
           RAISE EXCEPTION 'pghub: % is no position: earliest, latest, one such as 1700000000000 or 1700000000000.7.5, or a time', quote_nullable("where")
             USING ERRCODE = 'invalid_parameter_value';
@@ -154,6 +154,37 @@ BEGIN
       END IF;
     END $$;
     COMMENT ON FUNCTION pghub.locate IS 'A position of the stream from its text, or from a time.';
+
+    -- The last tick, once it shows all that is committed now. The caller's transaction may stay open, and a tick of its own would keep
+    -- everybody's from being made meanwhile: so this waits for the sequencer, ten seconds at most, if there is one.
+    CREATE FUNCTION pghub.newest() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+    DECLARE
+      now_seen CONSTANT pg_snapshot := pg_current_snapshot();
+      own      CONSTANT xid8 := pg_current_xact_id_if_assigned();
+      newest   pghub.ticks;
+    BEGIN
+      IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'pghub.seek: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
+      END IF;
+      FOR i IN 1 .. 2000 LOOP
+        SELECT t.* INTO newest FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
+        EXIT WHEN newest.tick IS NULL;
+        IF NOT EXISTS (
+          SELECT FROM pghub.log l WHERE l.xid >= pg_snapshot_xmax(newest.snapshot) AND l.xid < pghub.adopted()
+            AND pg_visible_in_snapshot(l.xid, now_seen) AND l.xid IS DISTINCT FROM own
+          UNION ALL
+          SELECT FROM pghub.log l WHERE l.xid = ANY (pghub.running(newest.snapshot))
+            AND pg_visible_in_snapshot(l.xid, now_seen) AND l.xid IS DISTINCT FROM own)
+        THEN
+          RETURN newest.tick;
+        END IF;
+        EXIT WHEN NOT EXISTS (SELECT FROM pghub.leases l WHERE l.task = 'sequencer' AND l.until > clock_timestamp());
+        PERFORM pg_sleep(0.005);
+      END LOOP;
+      RETURN (SELECT k.tick FROM pghub.locate('latest') AS k);
+    END $$;
+    COMMENT ON FUNCTION pghub.newest IS 'Part of pghub.seek.';
 
   END IF;
   PERFORM pg_catalog.set_config('search_path', caller_path, true);

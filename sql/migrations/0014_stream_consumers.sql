@@ -13,6 +13,13 @@ BEGIN
 
     CREATE OR REPLACE FUNCTION pghub.version() RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 14';
 
+    -- Tokens are times, in microseconds, so that a server that was set back does not give one twice.
+    CREATE FUNCTION pghub.next_token(token bigint) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+      SELECT greatest(token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    $$;
+    COMMENT ON FUNCTION pghub.next_token IS 'Part of pghub.attach and pghub.seek.';
+
     -- Makes the consumer where it is new, and takes it where nobody works for it. token is NULL if somebody does, who has it until
     -- wait has passed at the least. deaths: so many owners in a row ended without a word, and without progress.
     CREATE FUNCTION pghub.attach(name text, owner text, lease interval, topics text[], "from" text,
@@ -20,23 +27,28 @@ BEGIN
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     #variable_conflict use_column
     DECLARE
-      start record;
+      start pghub.consumers;  -- where it begins, if it is new
       c     pghub.consumers;
     BEGIN
       IF octet_length(attach.name) BETWEEN 1 AND 63 IS NOT TRUE THEN
         RAISE EXCEPTION 'pghub: a consumer''s name has 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
-      ELSIF NOT EXISTS (SELECT FROM pghub.consumers k WHERE k.name = attach.name) THEN
-        SELECT * INTO start FROM pghub.locate("from");
-        INSERT INTO pghub.consumers (name, topics, tick, txn, id) VALUES (attach.name, attach.topics, start.tick, start.txn, start.id)
-        ON CONFLICT DO NOTHING;
       END IF;
-      SELECT k.* INTO c FROM pghub.consumers k WHERE k.name = attach.name FOR UPDATE;
+      LOOP
+        IF NOT EXISTS (SELECT FROM pghub.consumers k WHERE k.name = attach.name) THEN
+          IF start.tick IS NULL THEN
+            SELECT l.tick, l.txn, l.id INTO start.tick, start.txn, start.id FROM pghub.locate("from") AS l;
+          END IF;
+          INSERT INTO pghub.consumers (name, topics, tick, txn, id) VALUES (attach.name, attach.topics, start.tick, start.txn, start.id)
+          ON CONFLICT DO NOTHING;
+        END IF;
+        SELECT k.* INTO c FROM pghub.consumers k WHERE k.name = attach.name FOR UPDATE;
+        EXIT WHEN FOUND;  -- else somebody has just forgotten it
+      END LOOP;
       IF c.owner <> attach.owner AND c.until > clock_timestamp() THEN
         wait := c.until - clock_timestamp();
         RETURN;
       END IF;
-      UPDATE pghub.consumers k SET owner = attach.owner, until = clock_timestamp() + lease, topics = attach.topics,
-        token = greatest(k.token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
+      UPDATE pghub.consumers k SET owner = attach.owner, until = clock_timestamp() + lease, token = pghub.next_token(k.token), topics = attach.topics,
         deaths = CASE WHEN c.owner IS NULL THEN 0 WHEN c.owner = attach.owner THEN k.deaths ELSE k.deaths + 1 END
       WHERE k.name = attach.name
       RETURNING k.token, k.tick, k.txn, k.id, k.deaths INTO attach.token, attach.tick, attach.txn, attach.id, attach.deaths;
@@ -170,8 +182,12 @@ BEGIN
     DECLARE
       goal record;
     BEGIN
-      SELECT * INTO goal FROM pghub.locate("to");
-      UPDATE pghub.consumers k SET tick = goal.tick, txn = goal.txn, id = goal.id, token = k.token + 1, owner = NULL, until = NULL, deaths = 0
+      IF "to" = 'latest' THEN
+        SELECT pghub.newest() AS tick, 9223372036854775807 AS txn, 9223372036854775807 AS id INTO goal;
+      ELSE
+        SELECT * INTO goal FROM pghub.locate("to");
+      END IF;
+      UPDATE pghub.consumers k SET tick = goal.tick, txn = goal.txn, id = goal.id, token = pghub.next_token(k.token), owner = NULL, until = NULL, deaths = 0
       WHERE k.name = seek.name;
       IF NOT FOUND THEN
         RAISE EXCEPTION 'pghub.seek: there is no consumer %', quote_nullable(seek.name) USING ERRCODE = 'undefined_object';
@@ -181,23 +197,39 @@ BEGIN
     END $$;
     COMMENT ON FUNCTION pghub.seek IS 'Has a consumer go on behind a position: earliest, latest, a position, or a time. Whoever works for it begins anew there.';
 
-    -- Puts events of a time once more before a consumer, which stays where it is.
+    -- Puts events of a time once more before a consumer, which stays where it is: those of its topics, up to its position. What comes
+    -- behind that it gets anyway. Whoever works for it stores the position once a second: so this waits until that has happened
+    -- twice, ten seconds at most, or there is no need.
     CREATE FUNCTION pghub.replay(name text, since timestamptz, until timestamptz DEFAULT clock_timestamp(), topics text[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     #variable_conflict use_column
     DECLARE
-      at   record;
-      ev   record;
-      stop bigint := (SELECT max(t.tick) FROM pghub.ticks t WHERE t.at < replay.until);
-      n    bigint := 0;
+      at     record;
+      ev     record;
+      c      pghub.consumers;
+      stored timestamptz;
+      stores int := -1;
+      stop   bigint := coalesce(pghub.tick_before(replay.until), 0);
+      n      bigint := 0;
     BEGIN
-      SELECT * INTO at FROM pghub.locate(since::text);
-      IF NOT EXISTS (SELECT FROM pghub.consumers k WHERE k.name = replay.name) THEN
-        RAISE EXCEPTION 'pghub.replay: there is no consumer %', quote_nullable(replay.name) USING ERRCODE = 'undefined_object';
+      FOR i IN 1 .. 200 LOOP
+        SELECT k.* INTO c FROM pghub.consumers k WHERE k.name = replay.name;
+        IF NOT FOUND THEN
+          RAISE EXCEPTION 'pghub.replay: there is no consumer %', quote_nullable(replay.name) USING ERRCODE = 'undefined_object';
+        ELSIF stores < 0 OR c.stored IS DISTINCT FROM stored THEN
+          stores := stores + 1;
+          stored := c.stored;
+        END IF;
+        EXIT WHEN c.tick > stop OR c.tick = stop AND c.txn = 9223372036854775807 OR stores = 2 OR c.until > clock_timestamp() IS NOT TRUE;
+        PERFORM pg_sleep(0.05);
+      END LOOP;
+      IF c.topics IS NOT NULL THEN
+        topics := CASE WHEN topics IS NULL THEN c.topics ELSE ARRAY(SELECT unnest(c.topics) INTERSECT SELECT unnest(topics)) END;
       END IF;
-      WHILE at.tick < stop LOOP
+      SELECT * INTO at FROM pghub.locate(since::text);
+      WHILE at.tick < stop AND (at.tick, at.txn, at.id) < (c.tick, c.txn, c.id) LOOP
         FOR ev IN SELECT * FROM pghub.page(at.tick, at.txn, at.id, topics) LOOP
-          IF ev.topic IS NOT NULL AND ev.tick <= stop THEN
+          IF ev.topic IS NOT NULL AND ev.tick <= stop AND (ev.tick, ev.txn, ev.id) <= (c.tick, c.txn, c.id) THEN
             INSERT INTO pghub.parked (consumer, tick, txn, id, topic, key, value, headers, at, attempts, again)
             VALUES (replay.name, ev.tick, ev.txn, ev.id, ev.topic, ev.key, ev.value, ev.headers, ev.at, 0, true)
             ON CONFLICT ON CONSTRAINT parked_pkey DO UPDATE SET again = true, attempts = 0;
@@ -209,7 +241,7 @@ BEGIN
       PERFORM pg_notify('pghub.stream', 'again ' || replay.name);
       RETURN n;
     END $$;
-    COMMENT ON FUNCTION pghub.replay IS 'Has a consumer handle the events of a time once more, beside what it is doing; says how many.';
+    COMMENT ON FUNCTION pghub.replay IS 'Has a consumer handle once more what it has had in a time, beside what it is doing; says how many.';
 
     CREATE FUNCTION pghub.forget(name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

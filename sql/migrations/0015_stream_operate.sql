@@ -76,7 +76,7 @@ BEGIN
       END IF;
     END $$;
     COMMENT ON FUNCTION pghub.allow IS 'Lets a role (0: everybody) publish to, read, or administer the stream, or no more.';
-    REVOKE ALL ON FUNCTION pghub.allow(regrole, text, boolean), pghub.adopt() FROM PUBLIC;
+    REVOKE ALL ON FUNCTION pghub.allow(regrole, text, boolean), pghub.adopt(), pghub.newest(), pghub.ended(), pghub.tick_at(timestamptz), pghub.tick_before(timestamptz), pghub.next_token(bigint) FROM PUBLIC;
     PERFORM pghub.allow(0, 'administer', false);
 
   END IF;
