@@ -100,6 +100,20 @@ func TestUnparkWhileItWorks(t *testing.T) {
 	eventually(t, "nothing is parked", func() bool { return one[int](l, `SELECT count(*) FROM pghub.parked`) == 0 })
 }
 
+// What is replayed comes, however much it is, and in lanes too.
+func TestReplayOfMoreThanAPage(t *testing.T) {
+	l := newLab(t, stream.Config{Lease: forEver})
+	const many = 10_100
+	var handled atomic.Int64
+	_, err := l.s.Durable(t.Context(), "d", func(context.Context, *pghub.Event) error { handled.Add(1); return nil }, &stream.DurableConfig{Lanes: 8})
+	require.NoError(t, err)
+	l.do(`SELECT pghub.capture_all(array_agg('a'::text), array_agg('{}'::text), array_agg(n::text), array_agg(NULL::text)) FROM generate_series(1, $1::int) n`, many)
+	eventually(t, "all is handled", func() bool { return handled.Load() == many && one[int](l, `SELECT events_behind FROM pghub.stream_consumers`) == 0 })
+	require.Equal(t, many, one[int](l, `SELECT pghub.replay('d', now() - interval '1 hour')`))
+	eventually(t, "all of it again", func() bool { return handled.Load() == 2*many })
+	eventually(t, "nothing is left", func() bool { return one[int](l, `SELECT count(*) FROM pghub.parked`) == 0 })
+}
+
 // A consumer in lanes parks an event again that was unparked. Nobody takes it for handled.
 func TestAnEventThatIsParkedAgainStays(t *testing.T) {
 	l := newLab(t, stream.Config{})

@@ -227,7 +227,7 @@ BEGIN
         topics := CASE WHEN topics IS NULL THEN c.topics ELSE ARRAY(SELECT unnest(c.topics) INTERSECT SELECT unnest(topics)) END;
       END IF;
       SELECT * INTO at FROM pghub.locate(since::text);
-      WHILE at.tick < stop AND (at.tick, at.txn, at.id) < (c.tick, c.txn, c.id) LOOP
+      WHILE (at.tick, at.txn) < (stop, 9223372036854775807) AND (at.tick, at.txn, at.id) < (c.tick, c.txn, c.id) LOOP
         FOR ev IN SELECT * FROM pghub.page(at.tick, at.txn, at.id, topics) LOOP
           IF ev.topic IS NOT NULL AND ev.tick <= stop AND (ev.tick, ev.txn, ev.id) <= (c.tick, c.txn, c.id) THEN
             INSERT INTO pghub.parked (consumer, tick, txn, id, topic, key, value, headers, at, attempts, again)
