@@ -108,7 +108,9 @@ func TestReplayOfMoreThanAPage(t *testing.T) {
 	_, err := l.s.Durable(t.Context(), "d", func(context.Context, *pghub.Event) error { handled.Add(1); return nil }, &stream.DurableConfig{Lanes: 8})
 	require.NoError(t, err)
 	l.do(`SELECT pghub.capture_all(array_agg('a'::text), array_agg('{}'::text), array_agg(n::text), array_agg(NULL::text)) FROM generate_series(1, $1::int) n`, many)
-	eventually(t, "all is handled", func() bool { return handled.Load() == many && one[int](l, `SELECT events_behind FROM pghub.stream_consumers`) == 0 })
+	eventually(t, "all is handled", func() bool {
+		return handled.Load() == many && one[int](l, `SELECT events_behind FROM pghub.stream_consumers`) == 0
+	})
 	require.Equal(t, many, one[int](l, `SELECT pghub.replay('d', now() - interval '1 hour')`))
 	eventually(t, "all of it again", func() bool { return handled.Load() == 2*many })
 	eventually(t, "nothing is left", func() bool { return one[int](l, `SELECT count(*) FROM pghub.parked`) == 0 })
