@@ -39,9 +39,9 @@ func (b *bench) pretend(table string, by int) {
 // What is written after a restore, and before the first tick, has numbers that the other server's transactions had too.
 func TestEventsBeforeTheFirstTickAfterARestore(t *testing.T) {
 	for name, restore := range map[string]func(b *bench){
-		"one after the other": func(b *bench) { b.pretend("log", 25); b.pretend("ticks", 25) },
-		"several at a time":   func(b *bench) { b.pretend("ticks", 25); b.pretend("log", 25); b.do(`REINDEX TABLE pghub.log_0`) },
-		"at once":             func(b *bench) { b.do(`BEGIN`); b.pretend("ticks", 25); b.pretend("log", 25); b.do(`COMMIT`) },
+		"one after the other": func(b *bench) { b.pretend("log", 60); b.pretend("ticks", 60) },
+		"several at a time":   func(b *bench) { b.pretend("ticks", 60); b.pretend("log", 60); b.do(`REINDEX TABLE pghub.log_0`) },
+		"at once":             func(b *bench) { b.do(`BEGIN`); b.pretend("ticks", 60); b.pretend("log", 60); b.do(`COMMIT`) },
 	} {
 		for _, passed := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, passed), func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestEventsBeforeTheFirstTickAfterARestore(t *testing.T) {
 				start := one[int64](b, "SELECT tick FROM pghub.locate('latest')")
 				var want []string
 				var last *int64
-				for i := range 20 {
+				for i := range 40 {
 					want = append(want, fmt.Sprint(i))
 					publishOn(t, b.conn, want[i])
 					last = b.tick()
@@ -70,7 +70,7 @@ func TestEventsBeforeTheFirstTickAfterARestore(t *testing.T) {
 				b.tick()
 				require.Equal(t, []string{"100", "101", "102", "103"}, b.behind(*last))
 				require.Equal(t, append(want, "100", "101", "102", "103"), b.behind(start))
-				require.Equal(t, 1, one[int](b, `SELECT count(*) FROM pghub.ticks WHERE NOT large AND events = 20`), "it is taken over once")
+				require.Equal(t, 1, one[int](b, `SELECT count(*) FROM pghub.ticks WHERE NOT large AND events = 40`), "it is taken over once")
 			})
 		}
 	}
