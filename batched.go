@@ -74,7 +74,7 @@ func (b *batching) handle(ctx context.Context, first *Event) {
 		}
 	}
 	if first.Advisory == nil {
-		ConsumerFrom(ctx).batches.Add(1)
+		ConsumerFrom(ctx).count().batches.Add(1)
 	}
 	b.handler(ctx, events)
 }

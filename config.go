@@ -130,7 +130,7 @@ type ConsumerConfig struct {
 }
 
 // Overflow is what happens to a consumer whose queue is full.
-type Overflow int
+type Overflow int8
 
 // What gives way when a consumer's queue is full. Whatever is dropped is counted, and announced in its place by a lag
 // advisory.

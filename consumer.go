@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,16 +21,16 @@ type Consumer struct {
 	codec  Codec
 	cancel context.CancelFunc
 	done   chan struct{}
-	loop   *loop   // over Events; nil for a consumer that workers deliver to
-	linger *linger // for a consumer of batches with a delay, else nil
-	tally
+	loop   *loop                 // over Events; nil for a consumer that workers deliver to
+	linger *linger               // for a consumer of batches with a delay, else nil
+	counts atomic.Pointer[tally] // nil: nothing yet; see count
 
 	// resync is what brings the consumer's state up to date. owed says that it has to succeed before the next event. Both
 	// are owned by whoever has the consumer's turn.
 	resync func(context.Context, Gap) error
 	owed   *owedResync
 
-	resyncing resyncing
+	resyncing *resyncing // nil without a Resync
 
 	// Owned by router.mu.
 	subs      []*subscription // sorted by topic
@@ -38,7 +39,6 @@ type Consumer struct {
 	greeted   bool            // has been told, or need not be told, that the hub is connected
 	closed    bool            // takes no new subscriptions
 	staged    []run           // of the burst that is being routed
-	account   *ConsumerStats  // see tally.go
 
 	attendance // see roster.go
 
@@ -75,13 +75,15 @@ func newConsumer(hub *Hub, handler Handler, cfg ConsumerConfig) *Consumer {
 		name:      cfg.Name,
 		resync:    cfg.Resync,
 		loadFirst: cfg.ResyncFirst,
-		resyncing: resyncing{every: cfg.ResyncEvery, jitter: cfg.ResyncJitter},
 		codec:     cfg.Codec,
 		queue:     newQueue(cfg.QueueSize, cfg.Overflow, &hub.brake),
 		done:      make(chan struct{}),
 	}
 	ctx, cancel := context.WithCancel(hub.cfg.BaseContext)
 	c.ctx, c.cancel = &handlerContext{ctx, c}, cancel
+	if cfg.Resync != nil {
+		c.resyncing = &resyncing{every: cfg.ResyncEvery, jitter: cfg.ResyncJitter}
+	}
 	return c
 }
 

@@ -23,6 +23,7 @@ type queue struct {
 	void      bool // what is left in hand is unsubscribed
 	lagging   bool // events were dropped since the queue was empty
 	pressing  bool // the brake, since somebody last came for events
+	overflow  Overflow
 	ring      ring
 	events    int           // in the ring, without advisories
 	lead      []run         // advisories that go before the ring: events that stood between them were dropped
@@ -39,13 +40,12 @@ type queue struct {
 	// delivered counts events and advisories that the handler has returned from. Whoever has the turn stores it.
 	delivered atomic.Uint64
 
-	crowded  int // events; the brake is pressed when there are more
-	brake    *brake
-	limit    int // of events
-	batch    int // how many of them may be in hand
-	overflow Overflow
-	dropped  uint64
-	final    *Event // comes when nothing else is left
+	crowded int // events; the brake is pressed when there are more
+	brake   *brake
+	limit   int // of events
+	batch   int // how many of them may be in hand
+	dropped uint64
+	final   *Event // comes when nothing else is left
 }
 
 const (

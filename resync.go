@@ -19,7 +19,7 @@ const never = time.Duration(math.MaxInt64)
 
 // resyncEvery begins the first period. It is called before the consumer has anything to do.
 func (c *Consumer) resyncEvery() {
-	if r := &c.resyncing; r.every > 0 {
+	if r := c.resyncing; r != nil && r.every > 0 {
 		r.timer = time.AfterFunc(never, c.resyncNow) // which looks at it
 		r.again()
 	}
@@ -33,7 +33,7 @@ func (r *resyncing) again() {
 }
 
 func (r *resyncing) stop() {
-	if r.timer != nil {
+	if r != nil && r.timer != nil {
 		r.timer.Stop()
 	}
 }

@@ -108,7 +108,7 @@ func (r *router) add(c *Consumer) error {
 		return ErrStopped
 	}
 	r.consumers[c] = struct{}{}
-	c.account = r.accountLocked(c.name)
+	r.accountLocked(c.name) // while there is room for names
 	c.greeted = r.phase == phaseListening
 	return nil
 }
@@ -120,7 +120,7 @@ func (r *router) forget(c *Consumer) {
 	r.removeAllLocked(c)
 	if _, known := r.consumers[c]; known {
 		delete(r.consumers, c)
-		c.account.add(c.figures())
+		r.accountLocked(c.name).add(c.figures())
 	}
 }
 

@@ -107,16 +107,10 @@ func (c *Consumer) Stats() ConsumerStats {
 // figures are the stats without what the router knows.
 func (c *Consumer) figures() ConsumerStats {
 	_, _, delivered, waiting := c.queue.current()
-	st := ConsumerStats{
-		Delivered:    delivered,
-		Queued:       waiting,
-		Dropped:      c.queue.droppedSoFar(),
-		Panics:       c.panics.Load(),
-		Gaps:         c.gaps.Load(),
-		Lags:         c.lags.Load(),
-		Resyncs:      c.resyncs.Load(),
-		ResyncErrors: c.resyncErrors.Load(),
-		Batches:      c.batches.Load(),
+	st := ConsumerStats{Delivered: delivered, Queued: waiting, Dropped: c.queue.droppedSoFar()}
+	if t := c.counts.Load(); t != nil {
+		st.Panics, st.Gaps, st.Lags, st.Batches = t.panics.Load(), t.gaps.Load(), t.lags.Load(), t.batches.Load()
+		st.Resyncs, st.ResyncErrors = t.resyncs.Load(), t.resyncErrors.Load()
 	}
 	if arrived, waits := c.queue.oldest(); waits {
 		st.Oldest = c.hub.router.began.Add(arrived)

@@ -6,23 +6,32 @@ import (
 	"sync/atomic"
 )
 
-// tally counts what happens to a consumer, beside what its queue counts.
+// tally counts what happens to a consumer, beside what its queue counts. Nothing of it happens to most.
 type tally struct {
 	panics, gaps, lags, resyncs, resyncErrors, batches atomic.Uint64
 }
 
+// count is the consumer's tally.
+func (c *Consumer) count() *tally {
+	if t := c.counts.Load(); t != nil {
+		return t
+	}
+	c.counts.CompareAndSwap(nil, &tally{})
+	return c.counts.Load()
+}
+
 // note counts a gap, when the handler is about to be told of it. gap: ev is an event by which a publisher announces one.
-func (t *tally) note(ev *Event) (gap bool) {
+func (c *Consumer) note(ev *Event) (gap bool) {
 	if ev.Advisory == nil {
 		if gap = announcesGap(ev.Payload); gap {
-			t.gaps.Add(1)
+			c.count().gaps.Add(1)
 		}
 		return gap
 	}
 	if a := ev.Advisory; a.Action != "" && a.wantsResync() {
-		t.gaps.Add(1)
+		c.count().gaps.Add(1)
 		if a.Action == ActionLag {
-			t.lags.Add(1)
+			c.count().lags.Add(1)
 		}
 	}
 	return false
@@ -51,8 +60,8 @@ func (s *ConsumerStats) addWaiting(other ConsumerStats) {
 // maxAccounts bounds the room for names, and the series of a monitoring system.
 const maxAccounts = 256
 
-// accountLocked is where a consumer's figures go when it is gone: the sums over those of its name. It is chosen once, so that a
-// consumer that ends leaves every sum as it was.
+// accountLocked is where a consumer's figures go when it is gone: the sums over those of its name. It is the same whenever it is
+// asked for, so that a consumer that ends leaves every sum as it was.
 func (r *router) accountLocked(name string) *ConsumerStats {
 	account := r.accounts[name]
 	if account == nil && name != "" && len(r.accounts) >= maxAccounts {
@@ -75,8 +84,9 @@ func (r *router) statsByName() []ConsumerStats {
 	}
 	for c := range r.consumers {
 		one := c.figures()
-		sums[c.account].add(one)
-		sums[c.account].addWaiting(one)
+		sum := sums[r.accountLocked(c.name)]
+		sum.add(one)
+		sum.addWaiting(one)
 	}
 	all := make([]ConsumerStats, 0, len(sums))
 	for _, sum := range sums {

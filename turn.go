@@ -38,7 +38,7 @@ func (c *Consumer) handle(ev *Event) {
 	gap, returned := c.note(ev), false
 	defer func() {
 		if !returned {
-			c.panics.Add(1)
+			c.count().panics.Add(1)
 			c.hub.report.trouble("panic", fmt.Errorf("pghub: %s, on an event of topic %q: %w\n%s", c.describe(), ev.Topic, thrown("handler", recover()), debug.Stack()))
 		}
 		if !ev.isResyncMark() {
@@ -75,7 +75,7 @@ func (c *Consumer) resyncUntilDone() {
 			c.wait(backoff(n-1, cfg.ReconnectMin, cfg.ReconnectMax))
 		}
 		if leave, ok := c.admitted(); ok && c.tryResync(leave) {
-			c.resyncs.Add(1)
+			c.count().resyncs.Add(1)
 			c.owed = nil
 			c.resyncing.again()
 			return
@@ -104,12 +104,12 @@ func (c *Consumer) tryResync(leave func()) (ok bool) {
 	returned := false
 	defer func() {
 		if !returned {
-			c.panics.Add(1)
+			c.count().panics.Add(1)
 			err = fmt.Errorf("%w\n%s", thrown("Resync", recover()), debug.Stack())
 		}
 		if err != nil {
 			c.owed.failures++
-			c.resyncErrors.Add(1)
+			c.count().resyncErrors.Add(1)
 			c.hub.report.trouble("resync", fmt.Errorf("pghub: resync of %s: %w", c.describe(), err))
 		}
 	}()

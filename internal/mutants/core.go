@@ -96,14 +96,14 @@ var coreArea = area{
 		one("received events counted by the burst", "route.go", "\tr.received += uint64(len(burst))\n", "\tr.received++\n", "TestOperatorCountsEachEvent"),
 		one("the waiting are not summed", "queue.go", "inHand - 1 + q.events", "inHand - 1", "TestOperatorCountsEachEvent"),
 		one("undecodable events not counted", "route.go", "\t\t\tr.undecodable++\n", "", "TestOperatorForgetsThoseWhoAreGone"),
-		one("panics not counted", "turn.go", "\t\t\tc.panics.Add(1)\n\t\t\tc.hub.report", "\t\t\tc.hub.report", "TestOperatorForgetsThoseWhoAreGone"),
+		one("panics not counted", "turn.go", "\t\t\tc.count().panics.Add(1)\n\t\t\tc.hub.report", "\t\t\tc.hub.report", "TestOperatorForgetsThoseWhoAreGone"),
 
 		sampled(one("an age that begins when the handler does", "queue.go", "\t\tfirst, q.handSince = front.run, front.arrived", "\t\tfirst, q.handSince = front.run, q.handSince", "TestQueueModel")),
 		one("arrival of the burst before", "route.go", "\tr.arrived = time.Since(r.began)\n", "\tdefer func() { r.arrived = time.Since(r.began) }()\n", "TestOldest"),
 		one("gaps of loops not counted", "events.go", "\t\tc.note(ev)\n", "", "TestGapsAreCounted"),
 		one("a first load counted as a gap", "tally.go", "a.Action != \"\" && a.wantsResync()", "a.wantsResync()", "TestGapsAreCounted"),
-		one("calls of Resync that fail not counted", "turn.go", "\t\t\tc.resyncErrors.Add(1)\n", "", "TestGapsAreCounted"),
-		sampled(one("sums by name that fall", "router.go", "\t\tc.account.add(c.figures())\n", "\t\tr.accountLocked(\"\").add(c.figures())\n", "TestStatsByName")),
+		one("calls of Resync that fail not counted", "turn.go", "\t\t\tc.count().resyncErrors.Add(1)\n", "", "TestGapsAreCounted"),
+		sampled(one("sums by name that fall", "router.go", "\t\tr.accountLocked(c.name).add(c.figures())\n", "\t\tr.accountLocked(\"\").add(c.figures())\n", "TestStatsByName")),
 		one("names without bound", "tally.go", "len(r.accounts) >= maxAccounts", "len(r.accounts) < 0", "TestStatsByName"),
 
 		// Middleware.
