@@ -55,14 +55,6 @@ type shared struct {
 // recentPages is how many pages are kept for readers that come a little later.
 const recentPages = 4
 
-// reader reads on from a position.
-type reader struct {
-	pager  *pager
-	topics []string // nil: all
-	at     Position
-	near   bool // its last page was the last one there was: others are likely to be at the same place
-}
-
 func newPager(s *Stream) *pager {
 	return &pager{s: s, readers: make(map[*reader]struct{})}
 }
@@ -75,14 +67,6 @@ func (p *pager) open(at Position, topics []string) *reader {
 	p.readers[r] = struct{}{}
 	p.uniteLocked()
 	return r
-}
-
-func (r *reader) close() {
-	p := r.pager
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.readers, r)
-	p.uniteLocked()
 }
 
 // uniteLocked finds what a page has to have that all readers share.
@@ -100,28 +84,6 @@ func (p *pager) uniteLocked() {
 	if len(p.readers) == 0 {
 		p.recent = nil
 	}
-}
-
-// next reads what follows. The reader's position goes on to the end of the page, but not where that is another server's.
-func (r *reader) next(ctx context.Context) (page, error) {
-	var pg page
-	var err error
-	if r.near {
-		pg, err = r.pager.share(ctx, r.at, r.topics)
-	} else {
-		pg, err = r.pager.read(ctx, r.at, r.topics)
-	}
-	if err != nil {
-		return page{}, err
-	}
-	if pg.state == pageForeign {
-		r.pager.forget()
-	}
-	r.near = pg.state == pageEnd
-	if pg.state == pageMore || pg.state == pageEnd {
-		r.at = pg.end
-	}
-	return pg, nil
 }
 
 // share reads a page together with whoever wants the same one.
