@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -29,4 +31,16 @@ func TestMutantsApply(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTheyAreCounted: docs/reliability.md says how many there are.
+func TestTheyAreCounted(t *testing.T) {
+	text, err := os.ReadFile("../../docs/reliability.md")
+	require.NoError(t, err)
+	all := 0
+	for _, a := range areas {
+		assert.Contains(t, string(text), fmt.Sprintf("\n| %s | %d | ", a.name, len(a.mutants)))
+		all += len(a.mutants)
+	}
+	assert.Contains(t, string(text), fmt.Sprintf("all %d,", all))
 }
