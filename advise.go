@@ -8,11 +8,12 @@ import (
 )
 
 // announceLocked tells everybody that the session listens, once the server has answered for every channel.
-func (r *router) announceLocked() bool {
+func (r *router) announceLocked() {
 	if r.phase != phaseAway || r.wake == nil || r.owed > 0 || r.startErr != nil {
-		return false
+		return
 	}
 	r.phase = phaseListening
+	r.listening() // State says so before any handler does
 	r.greetLocked()
 	r.connected = true
 
@@ -28,7 +29,6 @@ func (r *router) announceLocked() bool {
 	for _, sub := range pending {
 		r.activateLocked(sub)
 	}
-	return true
 }
 
 // greetLocked queues connect, or reconnect for those who know of the loss.

@@ -92,7 +92,9 @@ type unitServer struct {
 }
 
 func newUnitServer(hub *Hub) *unitServer {
-	return &unitServer{router: hub.router, refuses: make(map[string]bool)}
+	s := &unitServer{router: hub.router, refuses: make(map[string]bool)}
+	s.router.listening = func() { s.announced++ }
+	return s
 }
 
 // attach begins a session.
@@ -142,11 +144,7 @@ func (s *unitServer) answer() {
 				}
 			}
 		}
-		announced, err := s.router.acknowledge(st, cause)
-		if announced {
-			s.announced++
-		}
-		if err != nil {
+		if err := s.router.Acknowledge(st, cause); err != nil {
 			s.startErr = err
 		}
 	}

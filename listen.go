@@ -97,14 +97,6 @@ func (r *router) settledLocked(ch *channel) {
 // Acknowledge takes the server's answer to changes. fatal: a topic that was recorded before Start is refused, there is no
 // start.
 func (r *router) Acknowledge(changes []source.Change, refused error) (fatal error) {
-	announced, fatal := r.acknowledge(changes, refused)
-	if announced {
-		r.listening()
-	}
-	return fatal
-}
-
-func (r *router) acknowledge(changes []source.Change, refused error) (announced bool, fatal error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, change := range changes {
@@ -118,7 +110,8 @@ func (r *router) acknowledge(changes []source.Change, refused error) (announced 
 			r.refusedLocked(ch, change.Listen, len(changes) == 1, refused)
 		}
 	}
-	return r.announceLocked(), r.startErr
+	r.announceLocked()
+	return r.startErr
 }
 
 // listenedLocked: the server listens to a channel from here on.

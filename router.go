@@ -15,7 +15,7 @@ type router struct {
 	delivery  *delivery
 	brake     *brake
 	began     time.Time
-	listening func() // called by Acknowledge when a session has come to listen to everything
+	listening func() // called with mu held when a session has come to listen to everything
 
 	mu        sync.Mutex
 	phase     phase

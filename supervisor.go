@@ -147,7 +147,7 @@ func (s *supervisor) runSession(sess source.Session) error {
 	return <-ended
 }
 
-// listening is called when a session has come to listen to everything, on the session's goroutine.
+// listening is called when a session has come to listen to everything, on the session's goroutine and before consumers are told.
 func (s *supervisor) listening() {
 	s.enter(StateListening, nil)
 	peer := s.current().Peer()
