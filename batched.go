@@ -66,7 +66,7 @@ type batching struct {
 // handle is the consumer's Handler: it takes out what may go with the first event.
 func (b *batching) handle(ctx context.Context, first *Event) {
 	events := []*Event{first}
-	if first.Advisory == nil && !announcesGap(first.Payload) { // behind a gap Resync is called first
+	if first.Advisory == nil && !first.gap { // behind a gap Resync is called first
 		if q := &ConsumerFrom(ctx).queue; b.latest {
 			events = b.takeLatest(q, first)
 		} else {
@@ -125,7 +125,7 @@ func (q *queue) more() *Event {
 	if q.at == len(q.hand) {
 		return q.fetchMore()
 	}
-	if announcesGap(q.hand[q.at].Payload) {
+	if q.hand[q.at].gap {
 		return nil
 	}
 	q.done()
@@ -137,7 +137,7 @@ func (q *queue) more() *Event {
 func (q *queue) fetchMore() *Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.lead) > 0 || q.ring.n == 0 || q.ring.at(0).isAdvisory() || announcesGap(q.ring.at(0).run[0].Payload) {
+	if len(q.lead) > 0 || q.ring.n == 0 || q.ring.at(0).isAdvisory() || q.ring.at(0).run[0].gap {
 		return nil
 	}
 	q.done()

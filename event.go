@@ -21,6 +21,7 @@ type Event struct {
 	Value    json.RawMessage // nil where there is none; part of Payload, decoded only when asked
 	Payload  []byte          // as it came; nil for a supervisory event
 	PID      uint32          // server process that sent it: the backend of the publishing connection
+	gap      bool            // the publisher announces one, see announcesGap
 	Advisory *Advisory       // for a supervisory event, else nil
 	Record   *Record         // for an event of a stream, else nil
 }

@@ -68,12 +68,13 @@ func (r *router) decodeLocked(topic string, codec Codec, burst []source.Message)
 	kept := 0
 	for i, ev := range events {
 		var err error
+		gap := announcesGap(ev.Payload)
 		if isOurs {
 			err = ours.Decode(ev)
 		} else {
 			err = decodeSafely(codec, ev)
 		}
-		if err != nil && announcesGap(ev.Payload) { // no codec may keep a gap from a consumer
+		if err != nil && gap { // no codec may keep a gap from a consumer
 			err = KeyValueCodec{}.Decode(ev)
 		}
 		if err != nil {
@@ -81,6 +82,7 @@ func (r *router) decodeLocked(topic string, codec Codec, burst []source.Message)
 			r.report.trouble("undecodable", &DecodeError{Topic: topic, Payload: ev.Payload, Err: err})
 			continue
 		}
+		ev.gap = gap
 		if kept < i {
 			events[kept] = ev
 		}

@@ -20,21 +20,14 @@ func (c *Consumer) count() *tally {
 	return c.counts.Load()
 }
 
-// note counts a gap, when the handler is about to be told of it. gap: ev is an event by which a publisher announces one.
-func (c *Consumer) note(ev *Event) (gap bool) {
-	if ev.Advisory == nil {
-		if gap = announcesGap(ev.Payload); gap {
-			c.count().gaps.Add(1)
-		}
-		return gap
-	}
-	if a := ev.Advisory; a.Action != "" && a.wantsResync() {
+// note counts a gap, when the handler is about to be told of it.
+func (c *Consumer) note(ev *Event) {
+	if a := ev.Advisory; ev.gap || a != nil && a.Action != "" && a.wantsResync() {
 		c.count().gaps.Add(1)
-		if a.Action == ActionLag {
+		if a != nil && a.Action == ActionLag {
 			c.count().lags.Add(1)
 		}
 	}
-	return false
 }
 
 // add counts a consumer's figures in, but for what waits: they may be those of one that is gone.

@@ -35,7 +35,10 @@ func (c *Consumer) turn() (again bool) {
 
 // handle calls the handler with an event, and does what follows from some advisories, and from a gap that a publisher announces.
 func (c *Consumer) handle(ev *Event) {
-	gap, returned := c.note(ev), false
+	if ev.Advisory != nil || ev.gap {
+		c.note(ev)
+	}
+	returned := false
 	defer func() {
 		if !returned {
 			c.count().panics.Add(1)
@@ -47,7 +50,7 @@ func (c *Consumer) handle(ev *Event) {
 		switch {
 		case ev.Advisory != nil:
 			c.advised(ev.Advisory)
-		case gap && c.resync != nil:
+		case ev.gap && c.resync != nil:
 			c.owed = &owedResync{gap: announcedGap(ev.Payload), hasGap: true}
 		}
 	}()

@@ -62,8 +62,8 @@ var sqlArea = area{
 		one("a gap that is forgotten", operateSQL, "      WHERE m.ended IS NULL AND (end_mutes.topic", "      WHERE false AND (end_mutes.topic", "TestMute TestUnmuteIsAGap"),
 		one("a mute that begins anew", operateSQL, "UPDATE pghub.mutes m SET ended = NULL WHERE", "DELETE FROM pghub.mutes m WHERE false AND", "TestUnmuteInterrupted"),
 		one("a gap announced while it lasts", operateSQL, " AND NOT w.muted\n", "\n", "TestUnmuteOneOfTwo"),
-		one("an announced gap without Resync", "../turn.go", "case gap && c.resync != nil:", "case gap && false:", "TestResyncWhereAPublisherAnnouncesAGap TestUnmuteIsAGap"),
-		one("a gap that a codec keeps to itself", "../route.go", "if err != nil && announcesGap(ev.Payload) {", "if false {", "TestResyncWhereAPublisherAnnouncesAGap"),
+		one("an announced gap without Resync", "../turn.go", "case ev.gap && c.resync != nil:", "case ev.gap && false:", "TestResyncWhereAPublisherAnnouncesAGap TestUnmuteIsAGap"),
+		one("a gap that a codec keeps to itself", "../route.go", "if err != nil && gap {", "if false {", "TestResyncWhereAPublisherAnnouncesAGap"),
 		one("an event that looks like a gap", "../announced.go", " && (rest[0] == ',' || rest[0] == '}')", "", "TestResyncWhereAPublisherAnnouncesAGap"),
 	},
 }
