@@ -25,7 +25,7 @@ const (
 	portAttempts        = 5
 
 	startTimeout = time.Minute
-	stopTimeout  = 30 * time.Second
+	stopTimeout  = 2 * time.Minute // a server waits for a standby that has not caught up, for wal_sender_timeout: a minute
 	killTimeout  = 10 * time.Second
 )
 
