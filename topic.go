@@ -60,6 +60,7 @@ type TopicConfig struct {
 
 	// Undecodable is called with an event that is not what the codec, or type T, expects, in place of the handler. It has the
 	// Payload; Key and Value only where the codec could read them. err is a *[DecodeError]. nil: err goes to Config.OnError.
+	// So is a gap that a publisher announces ([ErrMuted]) if there is no Resync, which is told of it otherwise.
 	//
 	// Somebody has published something that you do not understand, and it may have been important: a cache drops all here.
 	Undecodable func(ctx context.Context, ev *Event, err error)
@@ -101,6 +102,9 @@ func (d *topicDelivery[T]) handle(ctx context.Context, ev *Event) {
 		}
 		return
 	}
+	if ev.gap && ConsumerFrom(ctx).resync != nil {
+		return // Resync is called next
+	}
 	ev, value, err := d.decode(ev)
 	switch {
 	case err != nil && d.cfg.Undecodable != nil:
@@ -117,8 +121,11 @@ func (d *topicDelivery[T]) handle(ctx context.Context, ev *Event) {
 
 // decode returns the event with what the codec made of it, and its value.
 func (d *topicDelivery[T]) decode(ev *Event) (decoded *Event, value T, err error) {
+	if ev.gap {
+		return ev, value, &DecodeError{Topic: ev.Topic, Payload: ev.Payload, Err: ErrMuted}
+	}
 	if d.codec != nil {
-		ev = &Event{Topic: ev.Topic, Payload: ev.Payload, PID: ev.PID} // the other one is shared
+		ev = &Event{Topic: ev.Topic, Payload: ev.Payload, PID: ev.PID, Record: ev.Record} // the other one is shared
 		if err := decodeSafely(d.codec, ev); err != nil {
 			return ev, value, &DecodeError{Topic: ev.Topic, Payload: ev.Payload, Err: err}
 		}

@@ -136,6 +136,50 @@ func TestTopicCallbacksKeepTheOrder(t *testing.T) {
 	})
 }
 
+// The payload by which a publisher announces a gap is not taken for a value: Resync is told of the gap, or else whoever is told of
+// what cannot be decoded.
+func TestTopicAnnouncedGapIsNoValue(t *testing.T) {
+	for name, change := range map[string]func(*TopicConfig, *diary){
+		"Resync": func(cfg *TopicConfig, d *diary) {
+			cfg.Resync = func(_ context.Context, gap Gap) error { d.note("resync %v", gap.Err); return nil }
+		},
+		"Undecodable": func(cfg *TopicConfig, d *diary) {
+			cfg.Undecodable = func(_ context.Context, _ *Event, err error) { d.note("undecodable %v", errors.Is(err, ErrMuted)) }
+		},
+		"both": func(cfg *TopicConfig, d *diary) {
+			cfg.Resync = func(_ context.Context, gap Gap) error { d.note("resync %v", gap.Err); return nil }
+			cfg.Undecodable = func(context.Context, *Event, error) { d.note("undecodable") }
+		},
+		"neither": func(*TopicConfig, *diary) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, server *fakepg.Server) {
+				errs := newErrorLog()
+				hub := fakeHub(t, server, Config{OnError: errs.onError})
+				var d diary
+				cfg := &TopicConfig{}
+				change(cfg, &d)
+				_, err := parcels.Consumer(within(t), hub, d.parcel, cfg)
+				require.NoError(t, err)
+				startHub(t, hub)
+				server.Notify("parcels", gapMark+"}")
+				server.Notify("parcels", "e4")
+				require.NoError(t, hub.Stop(within(t)))
+				told := map[string][]string{
+					"Resync": {"resync " + ErrMuted.Error()}, "both": {"resync " + ErrMuted.Error()}, "Undecodable": {"undecodable true"},
+				}[name]
+				require.Equal(t, append(told, "[4] {Item: Count:0}"), d.all())
+				if name == "neither" {
+					require.Len(t, errs.all(), 1)
+					require.ErrorIs(t, errs.all()[0], ErrMuted)
+				} else {
+					require.Empty(t, errs.all())
+				}
+			})
+		})
+	}
+}
+
 // Two consumers that ask the codec by themselves do not write into each other's events.
 func TestTopicEventsAreNotShared(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
