@@ -249,6 +249,18 @@ func TestAppendValues(t *testing.T) {
 	}
 }
 
+// A string goes the short way if its characters stand for themselves. Each character alone, among ones that do, arrives as it was.
+func TestAppendEachCharacter(t *testing.T) {
+	for c := range rune(0x100) {
+		text := "a" + string(c) + "b"
+		b, err := KeyValueCodec{}.Append(nil, nil, text)
+		require.NoError(t, err)
+		var back string
+		require.NoError(t, json.Unmarshal(b[len("e:"):], &back), "%q", b)
+		require.Equal(t, text, back)
+	}
+}
+
 func TestAppendRefuses(t *testing.T) {
 	cycle := &codecNode{}
 	cycle.Next = cycle

@@ -15,7 +15,7 @@ var codecArea = area{
 		sampled(one("bytes that are not UTF-8 replaced", "json.go", "&& hasInvalidString(reflect.ValueOf(value), 0)", "&& false", "TestAppendRefuses")),
 		one("the replacement character refused", "json.go", "&& hasInvalidString(reflect.ValueOf(value), 0)", "", "TestAppendValues"),
 		one("quotes that stand for themselves", "json.go", "c >= utf8.RuneSelf || c == '\"' || c == '\\\\'", "c >= utf8.RuneSelf || c == '\\\\'", "TestKeyValueCodecWire"),
-		one("control characters that stand for themselves", "json.go", "if c := s[i]; c < ' ' ||", "if c := s[i]; c == 0 ||", "TestKeyValueCodecWire"),
+		one("control characters that stand for themselves", "json.go", "if c := s[i]; c < ' ' ||", "if c := s[i]; c == 0 ||", "TestAppendEachCharacter"),
 		one("names of maps not looked at", "json.go", "isInvalidKey(it.Key()) || ", "", "TestAppendRefuses"),
 		one("fields not looked at", "json.go", "\t\tfor i := range v.NumField() {", "\t\tfor i := range 0 * v.NumField() {", "TestAppendRefuses"),
 		one("arrays not looked at", "json.go", "case reflect.Slice, reflect.Array:", "case reflect.Slice:", "TestAppendRefuses"),
