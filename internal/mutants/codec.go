@@ -45,7 +45,7 @@ var codecArea = area{
 		one("text behind the JSON", "event.go", "if _, more := dec.Token(); more != io.EOF {", "if _, more := dec.Token(); more == nil {", "TestDecodeRefuses"),
 		one("digits that are lost", "event.go", "\tdec.UseNumber()\n", "", "TestDecodeKeepsDigits"),
 		one("no value is an error", "event.go", "\tif value == nil {\n\t\tvalue = json.RawMessage(\"null\")\n\t}\n", "", "TestDecodeNoValue"),
-		one("an advisory with a topic", "event.go", "\t\tb = append(b, \"null\"...)\n\t} else {", "\t\tb = append(b, `\"\"`...)\n\t} else {", "TestEventMarshalJSON"),
+		one("an advisory with a topic", "event.go", "\t\tb = append(b, \"null\"...)\n\t} else {", "\t\tb = append(b, `\"\"`...)\n\t} else {", "TestSupervisoryEvents"),
 		one("a value that is not JSON in JSON", "event.go", "\tif !json.Valid(e.Value) {\n", "\tif false {\n", "TestEventMarshalJSONRefuses"),
 		one("a lag that does not say how much", "event.go", "strconv.AppendUint(b, a.Dropped, 10)", "strconv.AppendUint(b, 1, 10)", "TestSupervisoryEvents"),
 		sampled(one("events that share their text", "event.go", "ev.Payload = text[start:len(text):len(text)]", "ev.Payload = text[start:len(text)]", "TestEventsTogetherAreIndependent")),
