@@ -12,12 +12,12 @@ var publishingArea = area{
 		sampled(one("a refusal taken for the unknown", "send.go", "refused := sent && errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == \"ERROR\"", "refused := sent && errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == \"FATAL\"", "TestPublisherNamesOutcomes")),
 		one("no connection taken for the unknown", "send.go", "case !sent, pgconn.SafeToRetry(err):", "case pgconn.SafeToRetry(err):", "TestPublisherNamesWhyNothingIsSent"),
 		one("what is safe taken for the unknown", "send.go", "case !sent, pgconn.SafeToRetry(err):", "case !sent:", "TestPublisherNamesOutcomes"),
-		one("failures counted once a batch", "send.go", "\tp.failures.Add(uint64(len(calls)))\n", "\tp.failures.Add(1)\n", "TestPublisherModel"),
+		one("failures counted once a batch", "send.go", "\tp.failures.Add(uint64(len(calls)))\n", "\tp.failures.Add(1)\n", "TestPublisherNamesOutcomes"),
 		one("events counted once a batch", "send.go", "\t\tp.events.Add(uint64(len(calls)))\n", "\t\tp.events.Add(1)\n", "TestPublisherGathers"),
 		one("the guilty take all others along", "send.go", "if len(calls) == 1 || !refusesOne(err) {", "if true {", "TestPublisherIsolatesTheGuilty"),
 		one("the second half is left out", "send.go", "\treturn p.sendAll(ctx, conn, calls[half:])\n", "\treturn nil\n", "TestPublisherIsolatesTheGuilty"),
 		one("the rest is sent to a server that is silent", "send.go", "\tif err := p.sendAll(ctx, conn, calls[:half]); err != nil {", "\tif err := p.sendAll(ctx, conn, calls[:half]); false {", "TestPublisherGivesUpTheRest"),
-		one("any error is about one event", "send.go", "len(pgErr.Code) == 5 && pgErr.Code[:2] == dataException", "len(pgErr.Code) == 5", "TestPublisherNamesOutcomes TestPublisherIsolatesTheGuilty"),
+		one("any error is about one event", "send.go", "len(pgErr.Code) == 5 && pgErr.Code[:2] == dataException", "len(pgErr.Code) == 5", "TestPublisherNamesOutcomes"),
 
 		// A batch.
 		sampled(one("equal events folded", "batch.go", "\tif !b.distinct(c) {\n", "\tif b.distinct(c); false {\n", "TestPublisherTellsEqualEventsApart")),
