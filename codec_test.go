@@ -283,6 +283,7 @@ func TestAppendRefuses(t *testing.T) {
 		"key of a map":              map[string]int{bad: 1},
 		"string in a slice":         []string{"", bad},
 		"string in an array":        [1]any{bad},
+		"byte that is a text":       []codecByte{'a'},
 		"string deep inside":        map[string]any{"a": []any{map[string]any{"b": []*string{nil, &badString}}}},
 		"embedded":                  struct{ codecEmbedded }{codecEmbedded{bad}},
 		"surrogate encoded as such": "\xed\xa0\x80",
@@ -299,12 +300,14 @@ func TestAppendRefuses(t *testing.T) {
 type (
 	codecFailing  struct{}
 	codecText     string
+	codecByte     byte
 	codecEmbedded struct{ Text string }
 )
 
 var errCodecTest = errors.New("not today")
 
 func (codecFailing) MarshalJSON() ([]byte, error) { return nil, errCodecTest }
+func (codecByte) MarshalText() ([]byte, error)    { return []byte("\xff"), nil }
 
 func TestAppendKeepsTheCause(t *testing.T) {
 	_, err := KeyValueCodec{}.Append(nil, nil, codecFailing{})

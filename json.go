@@ -87,9 +87,6 @@ func hasInvalidString(v reflect.Value, depth int) bool {
 			}
 		}
 	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return false // base64
-		}
 		for i := range v.Len() {
 			if hasInvalidString(v.Index(i), depth+1) {
 				return true

@@ -139,9 +139,11 @@ func TestReaderNotifications(t *testing.T) {
 
 	// What came before nonsense is there.
 	for _, nonsense := range [][]byte{frame('A', "x"), {'A', 0, 0, 0, 3}} {
-		got, err := readNotifications(bytes.NewReader(append(stream[:len(stream):len(stream)], nonsense...)), 100)
-		require.ErrorIs(t, err, ErrProtocol)
-		require.Equal(t, want, got)
+		for n, ahead := range map[int][]byte{len(want): stream, 7: bytes.Repeat(frame('A', one), 7)} {
+			got, err := readNotifications(bytes.NewReader(append(ahead[:len(ahead):len(ahead)], nonsense...)), 100)
+			require.ErrorIs(t, err, ErrProtocol)
+			require.Equal(t, want[:n], got)
+		}
 	}
 }
 
@@ -233,6 +235,23 @@ func TestReaderGivesRoomBack(t *testing.T) {
 		}
 	}
 	require.Len(t, r.buf, bufferSize)
+}
+
+// The room for a long frame is made once, however slowly the frame comes.
+func TestReaderKeepsRoomForAFrame(t *testing.T) {
+	long := frame('E', strings.Repeat("x", MaxFrame-4))
+	r := NewReader(&parts{long, []int{headerSize, 1, 1, len(long)}})
+	for range 2 {
+		require.NoError(t, r.Fill())
+	}
+	room := &r.buf[0]
+	for range 2 {
+		require.NoError(t, r.Fill())
+		require.Same(t, room, &r.buf[0])
+	}
+	_, ok, err := r.Next()
+	require.NoError(t, err)
+	require.True(t, ok)
 }
 
 // Reading frames costs no memory.
