@@ -27,7 +27,7 @@ var publishingArea = area{
 		one("one event too many", "batch.go", "len(b.calls) == maxBatchEvents ||", "len(b.calls) == maxBatchEvents+1 ||", "TestPublisherBatchLimits"),
 		one("batches of any size", "batch.go", "|| b.size+len(c.payload) > maxBatchBytes {", "{", "TestPublisherBatchLimits"),
 		one("those who have left are sent", "batch.go", "\t\tb.calls = slices.DeleteFunc(b.calls, func(c *call) bool { return c.left })\n", "", "TestPublisherLeavesBefore"),
-		one("who comes last goes first", "publisher.go", "\tb := p.waiting[0]\n\tp.waiting = slices.Delete(p.waiting, 0, 1)\n", "\tb := p.waiting[len(p.waiting)-1]\n\tp.waiting = p.waiting[:len(p.waiting)-1]\n", "TestPublisherBatchLimits TestPublisherModel"),
+		one("who comes last goes first", "publisher.go", "\tb := p.waiting[0]\n\tp.waiting = slices.Delete(p.waiting, 0, 1)\n", "\tb := p.waiting[len(p.waiting)-1]\n\tp.waiting = p.waiting[:len(p.waiting)-1]\n", "TestPublisherBatchLimits TestPublisherTellsEqualEventsApart"),
 
 		// Those who leave, and ends.
 		one("left during, and said not to be sent", "publisher.go", "\tif b.taken {\n", "\tif false {\n", "TestPublisherLeavesDuring"),
