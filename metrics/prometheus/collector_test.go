@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/pghubtest"
 )
 
@@ -126,7 +127,7 @@ func TestNamesAreBounded(t *testing.T) {
 			Name: fmt.Sprint("client", i), Middleware: []pghub.Middleware{metrics.Observe},
 		})
 		require.NoError(t, err)
-		require.NoError(t, c.Drain(within(t)))
+		require.NoError(t, c.Drain(pgtest.Within(t)))
 	}
 	got, series, sums := gathered(t, registry), map[string]int{}, map[string]float64{}
 	for name, value := range got {

@@ -1,12 +1,10 @@
 package pghubprom
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -15,15 +13,6 @@ import (
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
-
-// patience is how long a test waits for what should come at once.
-const patience = time.Minute
-
-func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 // gathered is what a registry gives, as name{label="value",…} with labels sorted. Of a histogram, it is the count.
 func gathered(t *testing.T, registry prometheus.Gatherer) map[string]float64 {

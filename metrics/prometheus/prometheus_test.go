@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/internal/pgtest"
@@ -118,14 +119,15 @@ func TestPrometheus(t *testing.T) {
 
 	api := startPrometheus(t, prometheus, page)
 	for _, q := range targets(t) {
-		await(t, q.panel+": "+q.query, func() bool { return hasData(t, api+"/api/v1/query?query="+url.QueryEscape(q.query)) })
+		await(t, q.panel+": "+q.query, func(t require.TestingT) bool { return hasData(t, api+"/api/v1/query?query="+url.QueryEscape(q.query)) })
 	}
 
 	var hubs struct{ Data []string }
 	require.NoError(t, json.Unmarshal(get(t, api+"/api/v1/label/hub/values"), &hubs))
 	require.Equal(t, []string{"shop"}, hubs.Data)
 
-	await(t, "all rules are evaluated", func() bool {
+	alerts := len(alertNames(t))
+	await(t, "all rules are evaluated", func(t require.TestingT) bool {
 		var rules struct {
 			Data struct {
 				Groups []struct {
@@ -143,7 +145,7 @@ func TestPrometheus(t *testing.T) {
 				}
 			}
 		}
-		return healthy == len(alertNames(t))
+		return healthy == alerts
 	})
 }
 
@@ -186,7 +188,7 @@ func startService(t *testing.T, dsn string) (page string) {
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
-		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(pgtest.Patience, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		<-read
 		if err := cmd.Wait(); err != nil {
@@ -197,7 +199,7 @@ func startService(t *testing.T, dsn string) (page string) {
 	case page = <-lines:
 	case <-read:
 		require.FailNow(t, "the example has ended", log.String())
-	case <-time.After(patience):
+	case <-time.After(pgtest.Patience):
 		require.FailNow(t, "the example says nothing")
 	}
 	return page
@@ -247,10 +249,10 @@ scrape_configs: [{job_name: service, static_configs: [{targets: [%q]}]}]
 }
 
 // client leaves no connection behind.
-var client = http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+var client = http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: pgtest.Patience}
 
 func isReady(address string, ended <-chan struct{}) bool {
-	deadline := time.After(patience)
+	deadline := time.After(pgtest.Patience)
 	for {
 		if answer, err := client.Get("http://" + address + "/-/ready"); err == nil {
 			_ = answer.Body.Close()
@@ -268,16 +270,13 @@ func isReady(address string, ended <-chan struct{}) bool {
 	}
 }
 
-// await asks again and again, on the goroutine of the test, which the answers may end.
-func await(t *testing.T, what string, is func() bool) {
+// await asks again and again, until an answer is what it should be.
+func await(t *testing.T, what string, is func(t require.TestingT) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(100 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), what)
-	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.True(c, is(c)) }, pgtest.Patience, 100*time.Millisecond, what)
 }
 
-func get(t *testing.T, url string) []byte {
-	t.Helper()
+func get(t require.TestingT, url string) []byte {
 	answer, err := client.Get(url)
 	require.NoError(t, err)
 	body, err := io.ReadAll(answer.Body)
@@ -288,8 +287,7 @@ func get(t *testing.T, url string) []byte {
 }
 
 // hasData asks Prometheus, and says whether there is a number in the answer.
-func hasData(t *testing.T, query string) (found bool) {
-	t.Helper()
+func hasData(t require.TestingT, query string) (found bool) {
 	body := get(t, query)
 	var result struct {
 		Data struct {

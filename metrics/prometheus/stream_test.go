@@ -38,9 +38,9 @@ func TestStreamCollector(t *testing.T) {
 	require.NoError(t, sql.Install(t.Context(), pool))
 	hub, err := pghub.New(pghub.Config{Pool: pool, Name: "shop"})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, hub.Stop(within(t))) })
-	require.NoError(t, hub.Start(within(t)))
-	s, err := stream.Open(within(t), hub, stream.Config{})
+	t.Cleanup(func() { require.NoError(t, hub.Stop(pgtest.Within(t))) })
+	require.NoError(t, hub.Start(pgtest.Within(t)))
+	s, err := stream.Open(pgtest.Within(t), hub, stream.Config{})
 	require.NoError(t, err)
 	handle := func(_ context.Context, ev *pghub.Event) error {
 		if ev.Record.Attempt == 1 {
@@ -48,15 +48,15 @@ func TestStreamCollector(t *testing.T) {
 		}
 		return nil
 	}
-	_, err = s.Durable(within(t), "billing", handle, &stream.DurableConfig{From: stream.Earliest})
+	_, err = s.Durable(pgtest.Within(t), "billing", handle, &stream.DurableConfig{From: stream.Earliest})
 	require.NoError(t, err)
-	require.NoError(t, s.Publish(within(t), "orders", []int64{7}, nil))
+	require.NoError(t, s.Publish(pgtest.Within(t), "orders", []int64{7}, nil))
 	registry := registryOf(New(hub, nil), NewStream(hub, s, nil))
 	require.Eventually(t, func() bool {
 		got := gathered(t, registry)
 		return got[`pghub_stream_consumer_delivered_total{consumer="billing",hub="shop"}`] == 1 &&
 			got[`pghub_stream_consumer_in_hand_events{consumer="billing",hub="shop"}`] == 0
-	}, patience, 5*time.Millisecond)
+	}, pgtest.Patience, 5*time.Millisecond)
 	requireValues(t, gathered(t, registry), map[string]float64{
 		`pghub_stream_published_total{hub="shop"}`:                          1,
 		`pghub_stream_consumer_failed_total{consumer="billing",hub="shop"}`: 1,
