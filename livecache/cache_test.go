@@ -43,7 +43,7 @@ func TestReadsThroughAndForgets(t *testing.T) {
 		require.Equal(t, "[[3 8]]", f.table.loaded())
 
 		st := f.cache.Stats()
-		require.Equal(t, Stats{Keys: 4, Hits: 6, Misses: 6, Loads: 5, Invalidations: 3, Drops: 1}, st)
+		require.Equal(t, Stats{Live: true, Keys: 4, Hits: 6, Misses: 6, Loads: 5, Invalidations: 3, Drops: 1}, st)
 	})
 }
 

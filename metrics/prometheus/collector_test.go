@@ -162,8 +162,10 @@ func requireAll[T any](t *testing.T, metrics []metric[T], elsewhere map[string]b
 		switch f := fields.Field(i); {
 		case f.Kind() == reflect.Uint64:
 			f.SetUint(uint64(number))
-		case f.Kind() == reflect.Int && f.Type() == reflect.TypeFor[int]():
+		case f.Type() == reflect.TypeFor[int](), f.Type() == reflect.TypeFor[int64]():
 			f.SetInt(int64(number))
+		case f.Type() == reflect.TypeFor[time.Duration]():
+			f.SetInt(int64(number) * int64(time.Second))
 		case f.Kind() == reflect.Uint32:
 			f.SetUint(uint64(number))
 		default:

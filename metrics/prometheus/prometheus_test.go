@@ -84,11 +84,15 @@ func targets(t *testing.T) (found []target) {
 	var dashboard struct {
 		Panels []struct {
 			Title   string
+			Type    string
 			Targets []struct{ Expr string }
 		}
 	}
 	require.NoError(t, json.Unmarshal(text, &dashboard))
 	for _, p := range dashboard.Panels {
+		if p.Type == "row" { // a heading
+			continue
+		}
 		require.NotEmpty(t, p.Targets, p.Title)
 		for _, q := range p.Targets {
 			found = append(found, target{p.Title, strings.NewReplacer("$hub", ".*", "$__rate_interval", "1m").Replace(q.Expr)})
@@ -98,7 +102,7 @@ func targets(t *testing.T) (found []target) {
 	return found
 }
 
-// A real Prometheus scrapes the example, has data for each query of the dashboard, and evaluates the rules.
+// A real Prometheus scrapes the example, and a cache beside it, has data for each query of the dashboard, and evaluates the rules.
 func TestPrometheus(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("NOT TESTED: the example ends at a signal, which there is none of")
@@ -106,18 +110,21 @@ func TestPrometheus(t *testing.T) {
 	prometheus, promtool := program(t, "prometheus"), program(t, "promtool")
 	page := startService(t, pgtest.Database(t))
 
-	lint := exec.Command(promtool, "check", "metrics")
-	lint.Stdin = bytes.NewReader(ours(get(t, page)))
-	out, err := lint.CombinedOutput()
-	require.NoError(t, err, string(out))
-
+	caches := serveCache(t)
 	explained, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)
-	for _, match := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllSubmatch(ours(get(t, page)), -1) {
-		require.Contains(t, string(explained), "`"+string(match[1])+"`")
+	for _, each := range []string{page, caches} {
+		text := ours(get(t, each))
+		lint := exec.Command(promtool, "check", "metrics")
+		lint.Stdin = bytes.NewReader(text)
+		out, err := lint.CombinedOutput()
+		require.NoError(t, err, string(out))
+		for _, match := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllSubmatch(text, -1) {
+			require.Contains(t, string(explained), "`"+string(match[1])+"`")
+		}
 	}
 
-	api := startPrometheus(t, prometheus, page)
+	api := startPrometheus(t, prometheus, page, caches)
 	for _, q := range targets(t) {
 		await(t, q.panel+": "+q.query, func(t require.TestingT) bool { return hasData(t, api+"/api/v1/query?query="+url.QueryEscape(q.query)) })
 	}
@@ -205,11 +212,15 @@ func startService(t *testing.T, dsn string) (page string) {
 	return page
 }
 
-// startPrometheus has a Prometheus scrape a page twice a second, and returns where to ask it.
-func startPrometheus(t *testing.T, program, page string) (api string) {
+// startPrometheus has a Prometheus scrape pages twice a second, and returns where to ask it.
+func startPrometheus(t *testing.T, program string, pages ...string) (api string) {
 	t.Helper()
-	at, err := url.Parse(page)
-	require.NoError(t, err)
+	var hosts []string
+	for _, page := range pages {
+		at, err := url.Parse(page)
+		require.NoError(t, err)
+		hosts = append(hosts, strconv.Quote(at.Host))
+	}
 	rules, err := filepath.Abs("alerts.yml")
 	require.NoError(t, err)
 	dir := t.TempDir()
@@ -217,8 +228,8 @@ func startPrometheus(t *testing.T, program, page string) (api string) {
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}
 rule_files: [%q]
-scrape_configs: [{job_name: service, static_configs: [{targets: [%q]}]}]
-`, rules, at.Host), 0o600))
+scrape_configs: [{job_name: service, static_configs: [{targets: [%s]}]}]
+`, rules, strings.Join(hosts, ", ")), 0o600))
 	for range 10 { // another program may take the port
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
