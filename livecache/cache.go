@@ -26,6 +26,8 @@ type Cache[K comparable, V any] struct {
 	generation atomic.Uint64
 	// live: events come, or their absence is told. Else nothing is kept. It changes under mu.
 	live atomic.Bool
+	// hears is what Stats say: live, and connected, and read anew after the last gap.
+	hears atomic.Bool
 
 	mu      sync.Mutex
 	closed  bool
@@ -51,15 +53,18 @@ func New[K comparable, V any](ctx context.Context, hub *pghub.Hub, cfg Config[K,
 	if err != nil {
 		return nil, err
 	}
-	options := &otter.Options[K, entry[V]]{MaximumSize: cfg.Max}
+	c := &Cache[K, V]{cfg: cfg, ready: make(chan struct{}), flights: make(map[K]*flight[K, V])}
+	options := &otter.Options[K, entry[V]]{MaximumSize: cfg.Max, OnAtomicDeletion: func(e otter.DeletionEvent[K, entry[V]]) {
+		if e.Cause == otter.CauseOverflow {
+			c.evictions.Add(1)
+		}
+	}}
 	if cfg.TTL > 0 {
 		options.ExpiryCalculator = otter.ExpiryWriting[K, entry[V]](cfg.TTL)
 	}
-	entries, err := otter.New(options)
-	if err != nil {
+	if c.entries, err = otter.New(options); err != nil {
 		return nil, err
 	}
-	c := &Cache[K, V]{cfg: cfg, entries: entries, ready: make(chan struct{}), flights: make(map[K]*flight[K, V])}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.consumer, err = hub.Consumer(ctx, c.handle, &pghub.ConsumerConfig{
 		Name:        cfg.Name,
@@ -171,9 +176,11 @@ func (c *Cache[K, V]) end() {
 	defer c.mu.Unlock()
 	c.closed = true
 	c.setLiveLocked(false)
+	c.hears.Store(false)
 	for _, f := range c.pending {
 		f.settle(entry[V]{}, pghub.ErrClosed)
 	}
+	c.loading.Add(-int64(len(c.pending)))
 	c.pending, c.flights = nil, nil
 	c.entries.StopAllGoroutines()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/pghubtest"
 )
 
@@ -36,13 +37,13 @@ func TestReadsThroughAndForgets(t *testing.T) {
 		require.Equal(t, map[int64]string{1: "uno", 9: "nine"}, maps.Collect(f.cache.All()))
 
 		f.table.set(2, "")
-		all, err := f.cache.GetAll(within(t), []int64{1, 3, 8, 9})
+		all, err := f.cache.GetAll(pgtest.Within(t), []int64{1, 3, 8, 9})
 		require.NoError(t, err)
 		require.Equal(t, map[int64]string{1: "uno", 3: "three", 9: "nine"}, all)
 		require.Equal(t, "[[3 8]]", f.table.loaded())
 
 		st := f.cache.Stats()
-		require.Equal(t, Stats{Keys: 4, Hits: 6, Misses: 6, Loads: 5, Invalidations: 3, Drops: 1}, st)
+		require.Equal(t, Stats{Live: true, Keys: 4, Hits: 6, Misses: 6, Loads: 5, Invalidations: 3, Drops: 1}, st)
 	})
 }
 
@@ -197,7 +198,7 @@ func TestLife(t *testing.T) {
 		require.NoError(t, err)
 		tb := newTable(map[int64]string{1: "one"})
 		f := &fixture{t: t, srv: srv, hub: hub, table: tb}
-		f.cache, err = New(within(t), hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: tb.load})
+		f.cache, err = New(pgtest.Within(t), hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: tb.load})
 		require.NoError(t, err)
 		f.get(1, "one", "[[1]]")
 		f.get(1, "one", "[[1]]")
@@ -208,7 +209,7 @@ func TestLife(t *testing.T) {
 		}
 		release := tb.hold()
 		early := f.start(1)
-		require.NoError(t, hub.Start(within(t)))
+		require.NoError(t, hub.Start(pgtest.Within(t)))
 		<-f.cache.Ready()
 		tb.set(1, "uno") // perhaps before the topic was in effect
 		release()
@@ -216,7 +217,7 @@ func TestLife(t *testing.T) {
 		tb.loaded()
 		f.get(1, "uno", "[[1]]")
 		f.get(1, "uno", none)
-		require.NoError(t, hub.Stop(within(t)))
+		require.NoError(t, hub.Stop(pgtest.Within(t)))
 		f.get(1, "uno", "[[1]]")
 		f.get(1, "uno", "[[1]]")
 
@@ -225,9 +226,9 @@ func TestLife(t *testing.T) {
 		waits := f.start(1)
 		require.NoError(t, f.cache.Close())
 		require.ErrorIs(t, (<-waits).err, pghub.ErrClosed)
-		_, _, err = f.cache.Get(within(t), 1)
+		_, _, err = f.cache.Get(pgtest.Within(t), 1)
 		require.ErrorIs(t, err, pghub.ErrClosed)
-		_, err = f.cache.GetAll(within(t), []int64{1})
+		_, err = f.cache.GetAll(pgtest.Within(t), []int64{1})
 		require.ErrorIs(t, err, pghub.ErrClosed)
 		require.NoError(t, f.cache.Close())
 	})
@@ -304,7 +305,7 @@ func TestLoadAllDoesNotGoBack(t *testing.T) {
 		f := &fixture{t: t, srv: pghubtest.New(t), table: newTable(map[int64]string{1: "one", 2: "two", 3: "three"})}
 		f.hub = f.srv.Hub()
 		var err error
-		f.cache, err = New(within(t), f.hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: f.table.load, LoadAll: func(ctx context.Context) (map[int64]string, error) {
+		f.cache, err = New(pgtest.Within(t), f.hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: f.table.load, LoadAll: func(ctx context.Context) (map[int64]string, error) {
 			all, err := f.table.loadAll(ctx)
 			close(read)
 			<-goOn
@@ -383,7 +384,7 @@ func TestMaxBounds(t *testing.T) {
 		for i := range keys {
 			keys[i] = int64(i)
 		}
-		_, err := f.cache.GetAll(within(t), keys)
+		_, err := f.cache.GetAll(pgtest.Within(t), keys)
 		require.NoError(t, err)
 		synctest.Wait()
 		f.cache.entries.CleanUp()
@@ -415,7 +416,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 	} {
 		cfg := good
 		spoil(&cfg)
-		_, err := New(within(t), hub, cfg)
+		_, err := New(pgtest.Within(t), hub, cfg)
 		require.Regexp(t, "(?i)"+want, err)
 	}
 }
@@ -452,7 +453,7 @@ func TestConcurrentUse(t *testing.T) {
 	srv := pghubtest.New(t)
 	hub := srv.Hub()
 	tb := newTable(map[int64]string{1: "one", 2: "two"})
-	cache, err := New(within(t), hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: tb.load, LoadAll: tb.loadAll, Loads: 2})
+	cache, err := New(pgtest.Within(t), hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: tb.load, LoadAll: tb.loadAll, Loads: 2})
 	require.NoError(t, err)
 	defer cache.Close()
 	var group sync.WaitGroup

@@ -25,7 +25,8 @@ type Config[K comparable, V any] struct {
 	Load func(ctx context.Context, keys []K) (map[K]V, error)
 
 	// LoadAll, if set, reads everything when the topic is in effect, and again after each gap: for a table that fits into memory. An
-	// error is reported to the hub's OnError, and LoadAll called again, with backoff; Get loads what it needs meanwhile.
+	// error is reported to the hub's OnError, and LoadAll called again, with backoff; events wait for that, and Get loads each
+	// time. It bounds its own time: while it runs, what Get has loaded since it began is kept, though events wait.
 	LoadAll func(ctx context.Context) (map[K]V, error)
 
 	// Max is how many keys are kept; beyond that those go that are not likely to be asked for. 0: 10,000.

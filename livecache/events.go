@@ -13,9 +13,20 @@ func (c *Cache[K, V]) handle(_ context.Context, ev *pghub.Event) {
 	switch {
 	case ev.Advisory == nil:
 		c.apply(ev)
-	case ev.Advisory.Final, ev.Advisory.Action == pghub.ActionDisconnect && c.cfg.Outage == LoadThrough:
-		c.mu.Lock()
-		defer c.mu.Unlock()
+	case ev.Advisory.Action == pghub.ActionDisconnect:
+		c.outages.Add(1)
+		c.deaf(c.cfg.Outage == LoadThrough)
+	case ev.Advisory.Final:
+		c.deaf(true)
+	}
+}
+
+// deaf begins a time without events, and with end one in which nothing is kept.
+func (c *Cache[K, V]) deaf(end bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hears.Store(false)
+	if end && c.live.Load() {
 		c.setLiveLocked(false)
 	}
 }
@@ -54,16 +65,34 @@ func (c *Cache[K, V]) resync(ctx context.Context, _ pghub.Gap) error {
 	generation := c.generation.Load()
 	c.spared = make(map[K]struct{})
 	c.mu.Unlock()
-	var values map[K]V
-	if c.cfg.LoadAll != nil {
-		var err error
-		if values, err = c.cfg.LoadAll(ctx); err != nil {
-			return fmt.Errorf("livecache: LoadAll: %w", err)
-		}
+	values, err := c.loadAll(ctx)
+	if err != nil {
+		return err
 	}
 	c.fill(values, generation)
+	c.mu.Lock()
+	c.hears.Store(!c.closed)
+	c.mu.Unlock()
 	c.becomes.Do(func() { close(c.ready) })
 	return nil
+}
+
+// loadAll calls LoadAll, if there is one. When that fails, or panics, events wait until it is called again: nothing is kept meanwhile.
+func (c *Cache[K, V]) loadAll(ctx context.Context) (values map[K]V, err error) {
+	if c.cfg.LoadAll == nil {
+		return nil, nil
+	}
+	succeeded := false
+	defer func() {
+		if !succeeded {
+			c.deaf(true)
+		}
+	}()
+	if values, err = c.cfg.LoadAll(ctx); err != nil {
+		return nil, fmt.Errorf("livecache: LoadAll: %w", err)
+	}
+	succeeded = true
+	return values, nil
 }
 
 // fill keeps what LoadAll has read. No event has been delivered meanwhile: those wait behind Resync. What Get has loaded meanwhile is

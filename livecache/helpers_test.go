@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,15 +17,6 @@ import (
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
-
-// patience is how long a test waits for what should come at once.
-const patience = time.Minute
-
-func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 // table is what the cache has copies of, with loads that a test may hold up.
 type table struct {
@@ -122,7 +112,7 @@ func bubble(t *testing.T, change func(*fixture, *Config[int64, string]), test fu
 			change(f, &cfg)
 		}
 		var err error
-		f.cache, err = New(within(t), f.hub, cfg)
+		f.cache, err = New(pgtest.Within(t), f.hub, cfg)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, f.cache.Close()) })
 		synctest.Wait()
@@ -133,7 +123,7 @@ func bubble(t *testing.T, change func(*fixture, *Config[int64, string]), test fu
 // get requires the answer of the cache, and which loads it took.
 func (f *fixture) get(key int64, want, loads string) {
 	f.t.Helper()
-	value, found, err := f.cache.Get(within(f.t), key)
+	value, found, err := f.cache.Get(pgtest.Within(f.t), key)
 	require.NoError(f.t, err)
 	require.Equal(f.t, want, value)
 	require.Equal(f.t, want != "", found)
@@ -149,7 +139,7 @@ type answer struct {
 // start has somebody ask for a key, and returns when the load is under way.
 func (f *fixture) start(key int64) <-chan answer {
 	got := make(chan answer, 1)
-	ctx := within(f.t)
+	ctx := pgtest.Within(f.t)
 	go func() {
 		value, _, err := f.cache.Get(ctx, key)
 		got <- answer{value, err}
@@ -161,6 +151,6 @@ func (f *fixture) start(key int64) <-chan answer {
 // publish sends an event and returns when it has been delivered.
 func (f *fixture) publish(payload string) {
 	f.t.Helper()
-	require.NoError(f.t, f.hub.NotifyPayload(within(f.t), "rows", payload))
+	require.NoError(f.t, f.hub.NotifyPayload(pgtest.Within(f.t), "rows", payload))
 	synctest.Wait()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/pghub/pghub"
 )
@@ -58,6 +59,7 @@ func (c *Cache[K, V]) join(keys []K) ([]*flight[K, V], error) {
 			f = &flight[K, V]{key: key, done: make(chan struct{})}
 			c.flights[key] = f
 			c.pending = append(c.pending, f)
+			c.loading.Add(1)
 		}
 		joined = append(joined, f)
 	}
@@ -101,10 +103,12 @@ var errEnded = errors.New("livecache: Load has ended its goroutine")
 func (c *Cache[K, V]) loadBatch(batch []*flight[K, V]) {
 	var values map[K]V
 	err, returned := errEnded, false
+	began := time.Now()
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("livecache: Load panicked: %v\n%s", v, debug.Stack())
 		}
+		c.loadTime.Add(int64(time.Since(began)))
 		c.land(batch, values, err)
 		if !returned && err == errEnded { // runtime.Goexit: another goroutine goes on
 			go c.load()
@@ -125,6 +129,7 @@ func (c *Cache[K, V]) land(batch []*flight[K, V], values map[K]V, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.loads.Add(1)
+	c.loading.Add(-int64(len(batch)))
 	if err != nil {
 		c.failures.Add(1)
 		if c.closed {

@@ -83,8 +83,8 @@ func stress(t *testing.T, change func(*Config[int64, int64], *pgxpool.Pool)) {
 	require.NoError(t, err)
 	hub, err := pghub.New(pghub.Config{Pool: pool, ReconnectMin: time.Millisecond, ReconnectMax: 10 * time.Millisecond})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, hub.Stop(within(t))) }()
-	require.NoError(t, hub.Start(within(t)))
+	defer func() { require.NoError(t, hub.Stop(pgtest.Within(t))) }()
+	require.NoError(t, hub.Start(pgtest.Within(t)))
 
 	o := &oracle{delivered: make([]atomic.Int64, oracleRows)}
 	cfg := Config[int64, int64]{
@@ -103,7 +103,7 @@ func stress(t *testing.T, change func(*Config[int64, int64], *pgxpool.Pool)) {
 		},
 	}
 	change(&cfg, pool)
-	cache, err := New(within(t), hub, cfg)
+	cache, err := New(pgtest.Within(t), hub, cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, cache.Close()) }()
 	<-cache.Ready()
@@ -138,11 +138,11 @@ func stress(t *testing.T, change func(*Config[int64, int64], *pgxpool.Pool)) {
 		before := hub.Stats().Reconnects
 		_, err := pool.Exec(ctx, "SELECT pg_terminate_backend($1)", hub.Stats().PID)
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return hub.Stats().Reconnects > before }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return hub.Stats().Reconnects > before }, pgtest.Patience, time.Millisecond)
 	}
 	writers.Wait()
 	// The readers go on until the cache has served one of them: on a quick machine all of the changes fit into the outages.
-	require.Eventually(t, func() bool { return cache.Stats().Hits > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return cache.Stats().Hits > 0 }, pgtest.Patience, time.Millisecond)
 	cancel()
 	readers.Wait()
 
@@ -156,5 +156,5 @@ func stress(t *testing.T, change func(*Config[int64, int64], *pgxpool.Pool)) {
 			require.NoError(t, err)
 			require.Equal(t, want, version, "row %d", key)
 		}
-	}, patience, 10*time.Millisecond)
+	}, pgtest.Patience, 10*time.Millisecond)
 }

@@ -21,7 +21,7 @@ func TestExampleProgram(t *testing.T) {
 	require.NoError(t, err, string(out))
 	dsn := pgtest.Database(t)
 	for range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), pgtest.Patience)
 		cmd := exec.CommandContext(ctx, program)
 		cmd.Env = append(os.Environ(), "DATABASE_URL="+dsn)
 		var out, log bytes.Buffer

@@ -23,7 +23,7 @@ func TestAwaitStandby(t *testing.T) {
 	for version := 1; version <= 50; version++ {
 		_, err = on.Exec(t.Context(), "SET synchronous_commit = off; UPDATE rows SET version = version + 1")
 		require.NoError(t, err)
-		require.NoError(t, AwaitStandby(within(t), on, at))
+		require.NoError(t, AwaitStandby(pgtest.Within(t), on, at))
 		var got int
 		require.NoError(t, at.QueryRow(t.Context(), "SELECT version FROM rows").Scan(&got))
 		require.Equal(t, version, got)
@@ -39,8 +39,8 @@ func TestAwaitStandby(t *testing.T) {
 	require.ErrorIs(t, AwaitStandby(soon, on, at), context.DeadlineExceeded)
 	_, err = at.Exec(t.Context(), "SELECT pg_wal_replay_resume()")
 	require.NoError(t, err)
-	require.NoError(t, AwaitStandby(within(t), on, at))
-	require.NoError(t, AwaitStandby(within(t), on, on), "a server that is no standby is not waited for")
+	require.NoError(t, AwaitStandby(pgtest.Within(t), on, at))
+	require.NoError(t, AwaitStandby(pgtest.Within(t), on, on), "a server that is no standby is not waited for")
 }
 
 func TestEndOfRecords(t *testing.T) {

@@ -1,28 +1,31 @@
 package livecache
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/pghub/pghub"
+)
 
 // Stats are the figures of a [Cache] since New.
-type Stats struct {
-	Keys          int    // in memory, about
-	Hits          uint64 // keys that were answered from memory
-	Misses        uint64 // keys that were not
-	Loads         uint64 // calls of Load that have ended
-	LoadErrors    uint64 // of these, with an error
-	Fenced        uint64 // values that were not kept, because an event came while they were loaded
-	Invalidations uint64 // keys that events have named
-	Drops         uint64 // of everything: in the beginning, at gaps, by ErrAll
-	Misunderstood uint64 // events that Key or Codec could not read
-}
+type Stats = pghub.CacheStats
 
 type counters struct {
-	hits, misses, loads, failures, fenced, invalidations, drops, misunderstood atomic.Uint64
+	outages, hits, misses, loads, failures, fenced, invalidations, evictions, drops, misunderstood atomic.Uint64
+
+	loading  atomic.Int64
+	loadTime atomic.Int64 // nanoseconds
 }
 
 // Stats returns the cache's figures.
 func (c *Cache[K, V]) Stats() Stats {
 	return Stats{
-		Keys: c.entries.EstimatedSize(), Hits: c.hits.Load(), Misses: c.misses.Load(), Loads: c.loads.Load(), LoadErrors: c.failures.Load(),
-		Fenced: c.fenced.Load(), Invalidations: c.invalidations.Load(), Drops: c.drops.Load(), Misunderstood: c.misunderstood.Load(),
+		Live: c.hears.Load(), Outages: c.outages.Load(), Keys: c.entries.EstimatedSize(), Hits: c.hits.Load(), Misses: c.misses.Load(),
+		Loading: int(c.loading.Load()), Loads: c.loads.Load(), LoadErrors: c.failures.Load(), LoadTime: time.Duration(c.loadTime.Load()),
+		Fenced: c.fenced.Load(), Invalidations: c.invalidations.Load(), Evictions: c.evictions.Load(),
+		Drops: c.drops.Load(), Misunderstood: c.misunderstood.Load(),
 	}
 }
+
+// Name is the cache's, in figures: that of its consumer.
+func (c *Cache[K, V]) Name() string { return c.cfg.Name }

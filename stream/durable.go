@@ -274,6 +274,7 @@ func (d *Durable) run(t *tenure, standBy time.Duration, changed <-chan struct{})
 				d.mu.Lock()
 				d.err = err
 				d.mu.Unlock()
+				d.s.halted.Add(1)
 				d.s.trouble("durable", fmt.Errorf("consumer %q: %w", d.name, err))
 				return
 			case err != nil && d.ctx.Err() == nil:

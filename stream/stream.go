@@ -73,6 +73,7 @@ type Stream struct {
 	tasks  sync.WaitGroup // everything that runs but for durable consumers
 
 	made   atomic.Uint64 // durable consumers, to tell their leases apart
+	halted atomic.Uint64 // of these
 	opened chan struct{} // closed when Open is over: until then nobody else reads what is above
 	ended  sync.Once
 	done   chan struct{}

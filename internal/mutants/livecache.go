@@ -18,9 +18,13 @@ var livecacheArea = area{
 		sampled(one("a gap that drops nothing", "events.go", "\tc.setLiveLocked(true)\n\tgeneration", "\tc.live.Store(true)\n\tgeneration", "TestGapDropsAll")),
 		one("kept where no events come", "load.go", "case !c.live.Load():", "case false:", "TestLife TestOutageLoadThrough"),
 		one("joined where no events come", "load.go", ", f.began && !c.live.Load()", "", "TestOutageLoadThrough"),
-		one("kept when the hub has stopped", "events.go", "case ev.Advisory.Final, ", "case ", "TestLife"),
+		one("kept when the hub has stopped", "events.go", "case ev.Advisory.Final:", "case false:", "TestLife"),
 		one("LoadAll goes back", "events.go", "c.entries.SetIfAbsent", "c.entries.Set", "TestLoadAllDoesNotGoBack"),
 		one("LoadAll undoes Invalidate", "events.go", "; !newer {", "; !newer || true {", "TestLoadAllDoesNotGoBack"),
+		one("kept while LoadAll fails", "events.go", "\t\t\tc.deaf(true)\n", "", "TestNothingIsKeptWhileLoadAllFails"),
+		one("an outage that nobody sees", "events.go", "\tc.hears.Store(false)\n", "", "TestFigures"),
+		one("what was invalidated counted as evicted", "cache.go", "e.Cause == otter.CauseOverflow", "e.Cause != otter.CauseReplacement", "TestEvictionsAreCounted"),
+		one("keys that are never loaded", "load.go", "\tc.loading.Add(-int64(len(batch)))\n", "", "TestFigures"),
 
 		// Events that are not understood, and loads that fail.
 		sampled(one("an event that is passed over", "events.go", "if !understood {", "if false && !understood {", "TestWhatIsNotUnderstoodDropsAll")),

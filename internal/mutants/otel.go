@@ -8,6 +8,8 @@ var otelArea = area{
 		one("a figure of another", "figures.go", "return s.Lags", "return s.Gaps", "TestNothingIsLeftOut"),
 		one("instruments that are read for ever", "metrics.go", "return m.registration.Unregister()", "return nil", "TestMetrics"),
 		one("durations in milliseconds", "metrics.go", "time.Since(begun).Seconds()", "float64(time.Since(begun).Milliseconds())", "TestMetrics"),
+		one("no answer taken for a stream without consumers", "stream.go", "observe(o, []figure[error]{up}, err, of)", "observe(o, []figure[error]{up}, nil, of)", "TestStreamMetrics"),
+		one("a lag of another", "stream.go", "float64(s.BytesBehind)", "float64(s.EventsBehind)", "TestNothingIsLeftOut"),
 		sampled(one("a parent and no link", "tracing.go", "trace.WithLinks(trace.Link{SpanContext: publisher}))", "trace.WithNewRoot())", "TestNotificationsAreLinked TestStreamIsLinked")),
 		one("a span that the handler does not see", "tracing.go", "\t\tctx, span := t.process(ctx, ev)\n\t\tdefer span.End()\n\t\tnext(ctx, ev)\n",
 			"\t\t_, span := t.process(ctx, ev)\n\t\tdefer span.End()\n\t\tnext(ctx, ev)\n", "TestNotificationsAreLinked"),

@@ -13,6 +13,9 @@ var prometheusArea = area{
 		one("durations of what returns only", "durations.go", "\t\tdefer func() { c.durations.of(name).Observe(time.Since(begun).Seconds()) }()\n\t\tnext(ctx, ev)\n",
 			"\t\tnext(ctx, ev)\n\t\tc.durations.of(name).Observe(time.Since(begun).Seconds())\n", "TestCollector"),
 		one("durations in milliseconds", "durations.go", "time.Since(begun).Seconds()", "float64(time.Since(begun).Milliseconds())", "TestObserve"),
-		one("the one that stands by counts for the one that works", "stream.go", "sum.Working || one.Working", "one.Working", "TestDurablesOfOneName"),
+		one("caches that cannot be told apart", "cache.go", "\"cache\": cache.Name()", "\"cache\": \"\"", "TestCacheCollector"),
+		one("misses that are hits", "cache.go", "return s.Misses", "return s.Hits", "TestNothingOfCachesIsLeftOut"),
+		one("a page that waits for the database", "stream_status.go", "context.WithTimeout(context.Background(), statusTimeout)", "context.WithTimeout(context.Background(), 100*statusTimeout)", "TestStatusThatHangs"),
+		sampled(one("no answer taken for a stream without consumers", "stream_status.go", "oneIf(err == nil)", "oneIf(true)", "TestStreamCollector TestStatusThatHangs")),
 	},
 }

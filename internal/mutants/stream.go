@@ -74,6 +74,8 @@ var streamArea = area{
 		one("a gap without Resync", "stream/tenure.go", "for failures := 0; d.cfg.Resync != nil; failures++ {", "for failures := 0; false; failures++ {", "TestResyncAfterTheRetention"),
 		one("a gap of live topics after each reconnection", "advise.go", "		case c.greeted && r.isFedLocked(c):", "		case false:", "TestLiveTopicsHaveNoGap"),
 		one("events of live topics lost with the listener", "route.go", "fed && r.phase == phaseAway {", "false {", "TestLiveTopicsHaveNoGap"),
+		one("the one that stands by counts for the one that works", "stream/stats.go", "sum.Working || one.Working", "one.Working", "TestDurablesByName"),
+		one("a halt that nobody counts", "stream/durable.go", "\t\t\t\td.s.halted.Add(1)\n", "", "TestStatus"),
 
 		// Rights.
 		one("everybody may read", "sql/migrations/0015_stream_operate.sql", "    PERFORM pghub.allow(0, 'administer', false);\n", "", "TestWhoMayDoWhatWithTheStream"),

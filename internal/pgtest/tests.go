@@ -137,6 +137,16 @@ func Conn(tb testing.TB, dsn string) *pgx.Conn {
 	return conn
 }
 
+// Patience is how long a test waits for what should come at once.
+const Patience = time.Minute
+
+// Within returns a context for what should come at once: it ends after [Patience], and with the test.
+func Within(tb testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	tb.Cleanup(cancel)
+	return ctx
+}
+
 // cleanup registers what is to be done when the test has ended. The context of the test is over by then.
 func cleanup(tb testing.TB, do func(context.Context) error) {
 	tb.Cleanup(func() {

@@ -1,11 +1,12 @@
-// Package pghubotel brings the figures of hubs and of their consumers to OpenTelemetry, and traces through their events.
+// Package pghubotel brings the figures of hubs, of their consumers, of streams and of caches to OpenTelemetry, and traces through their events.
 //
 // # Metrics
 //
 // [NewMetrics] registers observable instruments for a hub: they are read when the meter's reader asks, and cost nothing else.
 // [Metrics.Observe] is middleware that measures how long handlers take. The attributes are pghub.hub, Config.Name, and
 // pghub.consumer, ConsumerConfig.Name: consumers of the same name are added up, those that are gone go on counting, and after
-// 256 names further ones are counted under the empty name.
+// 256 names further ones are counted under the empty name. [NewStreamMetrics], [NewStreamStatusMetrics] and [NewCacheMetrics] do the
+// same for streams and caches.
 //
 // # Tracing
 //

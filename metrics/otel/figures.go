@@ -9,12 +9,7 @@ import (
 func hubFigures(d *definer) []figure[pghub.Stats] {
 	type st = pghub.Stats
 	return []figure[st]{
-		gauge(d, "pghub.listening", "1", "1 while everything subscribed to is listened to, but for topics that the server refuses.", func(s st) float64 {
-			if s.State == pghub.StateListening {
-				return 1
-			}
-			return 0
-		}),
+		flag(d, "pghub.listening", "1 while everything subscribed to is listened to, but for topics that the server refuses.", func(s st) bool { return s.State == pghub.StateListening }),
 		counter(d, "pghub.connect_attempts", "{attempt}", "Attempts to connect the listener.", func(s st) uint64 { return s.Attempts }),
 		counter(d, "pghub.reconnects", "{connection}", "Listener connections that came to listen after the first: each is a gap.", func(s st) uint64 { return s.Reconnects }),
 		gauge(d, "pghub.consumers", "{consumer}", "Consumers that have not had their last event.", func(s st) float64 { return float64(s.Consumers) }),

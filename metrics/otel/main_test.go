@@ -9,7 +9,4 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-const (
-	patience = time.Minute // how long a test waits for what should come at once
-	tick     = 5 * time.Millisecond
-)
+const tick = 5 * time.Millisecond // between two looks

@@ -36,22 +36,13 @@ type figure[T any] struct {
 
 // NewMetrics registers the instruments of a hub, in any state of it. The configuration may be nil. The error is the meter's.
 func NewMetrics(hub *pghub.Hub, cfg *MetricsConfig) (*Metrics, error) {
-	var provider metric.MeterProvider
-	if cfg != nil {
-		provider = cfg.Provider
-	}
-	if provider == nil {
-		provider = otel.GetMeterProvider()
-	}
-	d := &definer{meter: provider.Meter(scope)}
-	m := &Metrics{hub: hub, attributes: attribute.NewSet(attribute.String("pghub.hub", hub.Name()))}
+	d := newDefiner(cfg)
+	m := &Metrics{hub: hub, attributes: hubAttributes(hub)}
 	m.ofHub, m.ofConsumer = hubFigures(d), consumerFigures(d)
 	m.durations = d.histogram("pghub.handler.duration", "How long calls of handlers took, supervisory events included; of a batch, the whole of it.")
-	if d.err == nil {
-		m.registration, d.err = d.meter.RegisterCallback(m.observe, d.all...)
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("pghubotel: %w", d.err)
+	var err error
+	if m.registration, err = d.register(m.observe); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -95,11 +86,37 @@ func consumerAttribute(name string) attribute.KeyValue {
 	return attribute.String("pghub.consumer", name)
 }
 
+func hubAttributes(hub *pghub.Hub, more ...attribute.KeyValue) attribute.Set {
+	return attribute.NewSet(append(more, attribute.String("pghub.hub", hub.Name()))...)
+}
+
 // definer makes instruments, and keeps the first error.
 type definer struct {
 	meter metric.Meter
 	all   []metric.Observable
 	err   error
+}
+
+func newDefiner(cfg *MetricsConfig) *definer {
+	var provider metric.MeterProvider
+	if cfg != nil {
+		provider = cfg.Provider
+	}
+	if provider == nil {
+		provider = otel.GetMeterProvider()
+	}
+	return &definer{meter: provider.Meter(scope)}
+}
+
+// register has the instruments read by a function.
+func (d *definer) register(observe metric.Callback) (registration metric.Registration, err error) {
+	if err = d.err; err == nil {
+		registration, err = d.meter.RegisterCallback(observe, d.all...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pghubotel: %w", err)
+	}
+	return registration, nil
 }
 
 func (d *definer) note(o metric.Observable, err error) {
@@ -130,4 +147,20 @@ func gauge[T any](d *definer, name, unit, description string, value func(T) floa
 	g, err := d.meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
 	d.note(g, err)
 	return figure[T]{g, value}
+}
+
+func flag[T any](d *definer, name, description string, value func(T) bool) figure[T] {
+	return gauge(d, name, "1", description, func(t T) float64 {
+		if value(t) {
+			return 1
+		}
+		return 0
+	})
+}
+
+// seconds is a counter of time.
+func seconds[T any](d *definer, name, description string, value func(T) float64) figure[T] {
+	c, err := d.meter.Float64ObservableCounter(name, metric.WithUnit("s"), metric.WithDescription(description))
+	d.note(c, err)
+	return figure[T]{c, value}
 }

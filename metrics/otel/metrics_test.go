@@ -17,11 +17,10 @@ import (
 	"github.com/pghub/pghub/pghubtest"
 )
 
-// read returns what a reader gets, by name of the instrument and consumer. Of a histogram, it is the count.
-func read(t *testing.T, reader *metric.ManualReader) map[string]float64 {
-	t.Helper()
+// read returns what a reader gets, by name of the instrument and of consumer or cache. Of a histogram, it is the count.
+func read(t require.TestingT, reader *metric.ManualReader) map[string]float64 {
 	var all metricdata.ResourceMetrics
-	require.NoError(t, reader.Collect(t.Context(), &all))
+	require.NoError(t, reader.Collect(context.Background(), &all))
 	values := make(map[string]float64)
 	for _, s := range all.ScopeMetrics {
 		for _, m := range s.Metrics {
@@ -29,7 +28,10 @@ func read(t *testing.T, reader *metric.ManualReader) map[string]float64 {
 				for _, p := range points {
 					hub, _ := p.Attributes.Value("pghub.hub")
 					require.Equal(t, "shop", hub.AsString())
-					name, _ := p.Attributes.Value("pghub.consumer")
+					name, of := p.Attributes.Value("pghub.consumer")
+					if !of {
+						name, _ = p.Attributes.Value("pghub.cache")
+					}
 					values[m.Name+" "+name.AsString()] = p.Value
 				}
 			}
@@ -53,8 +55,7 @@ func read(t *testing.T, reader *metric.ManualReader) map[string]float64 {
 	return values
 }
 
-func requireValues(t *testing.T, got, want map[string]float64) {
-	t.Helper()
+func requireValues(t require.TestingT, got, want map[string]float64) {
 	for name, value := range want {
 		require.Contains(t, got, name)
 		require.InDelta(t, value, got[name], 0, name)
@@ -106,6 +107,12 @@ func TestNothingIsLeftOut(t *testing.T) {
 		"Batches": true,
 	})
 	requireAll(t, consumerFigures(d), nil)
+	requireAll(t, streamFigures(d), nil)
+	requireAll(t, durableFigures(d), nil)
+	requireAll(t, statusFigures(d), nil)
+	requireAll(t, consumerStatusFigures(d), nil)
+	requireAll(t, cacheFigures(d), nil)
+	require.NoError(t, d.err)
 }
 
 func requireAll[T any](t *testing.T, figures []figure[T], elsewhere map[string]bool) {
@@ -117,8 +124,10 @@ func requireAll[T any](t *testing.T, figures []figure[T], elsewhere map[string]b
 		switch f.Type() {
 		case reflect.TypeFor[uint64]():
 			f.SetUint(uint64(number))
-		case reflect.TypeFor[int]():
+		case reflect.TypeFor[int](), reflect.TypeFor[int64]():
 			f.SetInt(int64(number))
+		case reflect.TypeFor[time.Duration]():
+			f.SetInt(int64(number) * int64(time.Second))
 		default:
 			continue
 		}

@@ -185,7 +185,7 @@ func TestStreamIsLinked(t *testing.T) {
 		}
 		return ended
 	}
-	require.Eventually(t, func() bool { return len(handled()) == 2 && d.Stats().Delivered == 1 }, patience, tick)
+	require.Eventually(t, func() bool { return len(handled()) == 2 && d.Stats().Delivered == 1 }, pgtest.Patience, tick)
 	for i, s := range handled() {
 		require.Len(t, s.Links(), 1)
 		require.Equal(t, span.SpanContext().SpanID(), s.Links()[0].SpanContext.SpanID())

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/internal/pgtest"
 	"github.com/pghub/pghub/pghubtest"
 )
 
@@ -126,7 +127,7 @@ func TestNamesAreBounded(t *testing.T) {
 			Name: fmt.Sprint("client", i), Middleware: []pghub.Middleware{metrics.Observe},
 		})
 		require.NoError(t, err)
-		require.NoError(t, c.Drain(within(t)))
+		require.NoError(t, c.Drain(pgtest.Within(t)))
 	}
 	got, series, sums := gathered(t, registry), map[string]int{}, map[string]float64{}
 	for name, value := range got {
@@ -161,8 +162,10 @@ func requireAll[T any](t *testing.T, metrics []metric[T], elsewhere map[string]b
 		switch f := fields.Field(i); {
 		case f.Kind() == reflect.Uint64:
 			f.SetUint(uint64(number))
-		case f.Kind() == reflect.Int && f.Type() == reflect.TypeFor[int]():
+		case f.Type() == reflect.TypeFor[int](), f.Type() == reflect.TypeFor[int64]():
 			f.SetInt(int64(number))
+		case f.Type() == reflect.TypeFor[time.Duration]():
+			f.SetInt(int64(number) * int64(time.Second))
 		case f.Kind() == reflect.Uint32:
 			f.SetUint(uint64(number))
 		default:

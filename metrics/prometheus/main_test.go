@@ -1,7 +1,6 @@
 package pghubprom
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/internal/pgtest"
@@ -16,18 +16,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// patience is how long a test waits for what should come at once.
-const patience = time.Minute
-
-func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // gathered is what a registry gives, as name{label="value",…} with labels sorted. Of a histogram, it is the count.
-func gathered(t *testing.T, registry prometheus.Gatherer) map[string]float64 {
-	t.Helper()
+func gathered(t require.TestingT, registry prometheus.Gatherer) map[string]float64 {
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	values := make(map[string]float64)
@@ -58,4 +48,16 @@ func requireValues(t *testing.T, got, want map[string]float64) {
 		require.Contains(t, got, name)
 		require.InDelta(t, want[name], got[name], 0, name)
 	}
+}
+
+// eventually requires some of what is gathered before long.
+func eventually(t *testing.T, registry prometheus.Gatherer, want map[string]float64) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		got := gathered(c, registry)
+		for name, value := range want {
+			require.Contains(c, got, name)
+			require.InDelta(c, value, got[name], 0, name)
+		}
+	}, pgtest.Patience, 5*time.Millisecond)
 }

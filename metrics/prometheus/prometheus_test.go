@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub/internal/pgtest"
@@ -83,11 +84,15 @@ func targets(t *testing.T) (found []target) {
 	var dashboard struct {
 		Panels []struct {
 			Title   string
+			Type    string
 			Targets []struct{ Expr string }
 		}
 	}
 	require.NoError(t, json.Unmarshal(text, &dashboard))
 	for _, p := range dashboard.Panels {
+		if p.Type == "row" { // a heading
+			continue
+		}
 		require.NotEmpty(t, p.Targets, p.Title)
 		for _, q := range p.Targets {
 			found = append(found, target{p.Title, strings.NewReplacer("$hub", ".*", "$__rate_interval", "1m").Replace(q.Expr)})
@@ -97,7 +102,7 @@ func targets(t *testing.T) (found []target) {
 	return found
 }
 
-// A real Prometheus scrapes the example, has data for each query of the dashboard, and evaluates the rules.
+// A real Prometheus scrapes the example, and a cache beside it, has data for each query of the dashboard, and evaluates the rules.
 func TestPrometheus(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("NOT TESTED: the example ends at a signal, which there is none of")
@@ -105,27 +110,31 @@ func TestPrometheus(t *testing.T) {
 	prometheus, promtool := program(t, "prometheus"), program(t, "promtool")
 	page := startService(t, pgtest.Database(t))
 
-	lint := exec.Command(promtool, "check", "metrics")
-	lint.Stdin = bytes.NewReader(ours(get(t, page)))
-	out, err := lint.CombinedOutput()
-	require.NoError(t, err, string(out))
-
+	caches := serveCache(t)
 	explained, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)
-	for _, match := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllSubmatch(ours(get(t, page)), -1) {
-		require.Contains(t, string(explained), "`"+string(match[1])+"`")
+	for _, each := range []string{page, caches} {
+		text := ours(get(t, each))
+		lint := exec.Command(promtool, "check", "metrics")
+		lint.Stdin = bytes.NewReader(text)
+		out, err := lint.CombinedOutput()
+		require.NoError(t, err, string(out))
+		for _, match := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllSubmatch(text, -1) {
+			require.Contains(t, string(explained), "`"+string(match[1])+"`")
+		}
 	}
 
-	api := startPrometheus(t, prometheus, page)
+	api := startPrometheus(t, prometheus, page, caches)
 	for _, q := range targets(t) {
-		await(t, q.panel+": "+q.query, func() bool { return hasData(t, api+"/api/v1/query?query="+url.QueryEscape(q.query)) })
+		await(t, q.panel+": "+q.query, func(t require.TestingT) bool { return hasData(t, api+"/api/v1/query?query="+url.QueryEscape(q.query)) })
 	}
 
 	var hubs struct{ Data []string }
 	require.NoError(t, json.Unmarshal(get(t, api+"/api/v1/label/hub/values"), &hubs))
 	require.Equal(t, []string{"shop"}, hubs.Data)
 
-	await(t, "all rules are evaluated", func() bool {
+	alerts := len(alertNames(t))
+	await(t, "all rules are evaluated", func(t require.TestingT) bool {
 		var rules struct {
 			Data struct {
 				Groups []struct {
@@ -143,7 +152,7 @@ func TestPrometheus(t *testing.T) {
 				}
 			}
 		}
-		return healthy == len(alertNames(t))
+		return healthy == alerts
 	})
 }
 
@@ -186,7 +195,7 @@ func startService(t *testing.T, dsn string) (page string) {
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
-		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(pgtest.Patience, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		<-read
 		if err := cmd.Wait(); err != nil {
@@ -197,17 +206,21 @@ func startService(t *testing.T, dsn string) (page string) {
 	case page = <-lines:
 	case <-read:
 		require.FailNow(t, "the example has ended", log.String())
-	case <-time.After(patience):
+	case <-time.After(pgtest.Patience):
 		require.FailNow(t, "the example says nothing")
 	}
 	return page
 }
 
-// startPrometheus has a Prometheus scrape a page twice a second, and returns where to ask it.
-func startPrometheus(t *testing.T, program, page string) (api string) {
+// startPrometheus has a Prometheus scrape pages twice a second, and returns where to ask it.
+func startPrometheus(t *testing.T, program string, pages ...string) (api string) {
 	t.Helper()
-	at, err := url.Parse(page)
-	require.NoError(t, err)
+	var hosts []string
+	for _, page := range pages {
+		at, err := url.Parse(page)
+		require.NoError(t, err)
+		hosts = append(hosts, strconv.Quote(at.Host))
+	}
 	rules, err := filepath.Abs("alerts.yml")
 	require.NoError(t, err)
 	dir := t.TempDir()
@@ -215,8 +228,8 @@ func startPrometheus(t *testing.T, program, page string) (api string) {
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}
 rule_files: [%q]
-scrape_configs: [{job_name: service, static_configs: [{targets: [%q]}]}]
-`, rules, at.Host), 0o600))
+scrape_configs: [{job_name: service, static_configs: [{targets: [%s]}]}]
+`, rules, strings.Join(hosts, ", ")), 0o600))
 	for range 10 { // another program may take the port
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -247,10 +260,10 @@ scrape_configs: [{job_name: service, static_configs: [{targets: [%q]}]}]
 }
 
 // client leaves no connection behind.
-var client = http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+var client = http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: pgtest.Patience}
 
 func isReady(address string, ended <-chan struct{}) bool {
-	deadline := time.After(patience)
+	deadline := time.After(pgtest.Patience)
 	for {
 		if answer, err := client.Get("http://" + address + "/-/ready"); err == nil {
 			_ = answer.Body.Close()
@@ -268,16 +281,13 @@ func isReady(address string, ended <-chan struct{}) bool {
 	}
 }
 
-// await asks again and again, on the goroutine of the test, which the answers may end.
-func await(t *testing.T, what string, is func() bool) {
+// await asks again and again, until an answer is what it should be.
+func await(t *testing.T, what string, is func(t require.TestingT) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(100 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), what)
-	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.True(c, is(c)) }, pgtest.Patience, 100*time.Millisecond, what)
 }
 
-func get(t *testing.T, url string) []byte {
-	t.Helper()
+func get(t require.TestingT, url string) []byte {
 	answer, err := client.Get(url)
 	require.NoError(t, err)
 	body, err := io.ReadAll(answer.Body)
@@ -288,8 +298,7 @@ func get(t *testing.T, url string) []byte {
 }
 
 // hasData asks Prometheus, and says whether there is a number in the answer.
-func hasData(t *testing.T, query string) (found bool) {
-	t.Helper()
+func hasData(t require.TestingT, query string) (found bool) {
 	body := get(t, query)
 	var result struct {
 		Data struct {

@@ -7,8 +7,8 @@ import (
 	"github.com/pghub/pghub/stream"
 )
 
-// StreamCollector is a prometheus.Collector of a stream's figures in this process. What the database knows of all processes is
-// in the views of schema pghub.
+// StreamCollector is a prometheus.Collector of a stream's figures in this process. What the database knows of all processes has a
+// [StreamStatusCollector].
 type StreamCollector struct {
 	stream     *stream.Stream
 	ofStream   []metric[stream.Stats]
@@ -37,26 +37,9 @@ func (c *StreamCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *StreamCollector) Collect(ch chan<- prometheus.Metric) {
 	st := c.stream.Stats()
 	collect(ch, c.ofStream, st)
-	for _, d := range sumDurables(st.Durables) {
+	for _, d := range st.DurablesByName() {
 		collect(ch, c.ofConsumer, d, d.Name)
 	}
-}
-
-// sumDurables adds up consumers of the same name: a registry takes a name once.
-func sumDurables(all []stream.DurableStats) map[string]stream.DurableStats {
-	sums := make(map[string]stream.DurableStats, len(all))
-	for _, one := range all {
-		sum := sums[one.Name]
-		sum.Name = one.Name
-		sum.Working = sum.Working || one.Working
-		sum.Delivered += one.Delivered
-		sum.Failed += one.Failed
-		sum.Parked += one.Parked
-		sum.Resyncs += one.Resyncs
-		sum.InHand += one.InHand
-		sums[one.Name] = sum
-	}
-	return sums
 }
 
 func streamMetrics(d describer) []metric[stream.Stats] {
@@ -70,6 +53,7 @@ func streamMetrics(d describer) []metric[stream.Stats] {
 		counter(d, "published_total", "Events that Publish has committed.", func(s st) uint64 { return s.Published }),
 		counter(d, "publish_batches_total", "Statements that took.", func(s st) uint64 { return s.PublishBatches }),
 		counter(d, "publish_errors_total", "Events whose statement failed, or whose outcome is unknown.", func(s st) uint64 { return s.PublishErrors }),
+		counter(d, "halted_total", "Durable consumers of this process that have ended in front of an event that is poison.", func(s st) uint64 { return s.Halted }),
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,30 +16,19 @@ import (
 func TestNothingOfStreamsIsLeftOut(t *testing.T) {
 	requireAll(t, streamMetrics(describer{}), map[string]bool{"PID": true}) // connected
 	requireAll(t, durableMetrics(describer{}), nil)
+	requireAll(t, statusMetrics(describer{}), nil)
+	requireAll(t, consumerStatusMetrics(describer{}), nil)
 }
 
-// Durable consumers of one name are one: else a registry would refuse all that it has.
-func TestDurablesOfOneName(t *testing.T) {
-	sums := sumDurables([]stream.DurableStats{
-		{Name: "a", Working: true, Delivered: 1, Failed: 2, Parked: 3, Resyncs: 4, InHand: 5},
-		{Name: "b", Delivered: 10},
-		{Name: "a", Delivered: 10, Failed: 20, Parked: 30, Resyncs: 40, InHand: 50},
-	})
-	require.Equal(t, map[string]stream.DurableStats{
-		"a": {Name: "a", Working: true, Delivered: 11, Failed: 22, Parked: 33, Resyncs: 44, InHand: 55},
-		"b": {Name: "b", Delivered: 10},
-	}, sums)
-}
-
-// A stream's figures, and those of its durable consumers.
+// A stream's figures, those of its durable consumers, and what the database knows of them.
 func TestStreamCollector(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Database(t))
 	require.NoError(t, sql.Install(t.Context(), pool))
 	hub, err := pghub.New(pghub.Config{Pool: pool, Name: "shop"})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, hub.Stop(within(t))) })
-	require.NoError(t, hub.Start(within(t)))
-	s, err := stream.Open(within(t), hub, stream.Config{})
+	t.Cleanup(func() { require.NoError(t, hub.Stop(pgtest.Within(t))) })
+	require.NoError(t, hub.Start(pgtest.Within(t)))
+	s, err := stream.Open(pgtest.Within(t), hub, stream.Config{})
 	require.NoError(t, err)
 	handle := func(_ context.Context, ev *pghub.Event) error {
 		if ev.Record.Attempt == 1 {
@@ -48,18 +36,59 @@ func TestStreamCollector(t *testing.T) {
 		}
 		return nil
 	}
-	_, err = s.Durable(within(t), "billing", handle, &stream.DurableConfig{From: stream.Earliest})
+	_, err = s.Durable(pgtest.Within(t), "billing", handle, &stream.DurableConfig{From: stream.Earliest})
 	require.NoError(t, err)
-	require.NoError(t, s.Publish(within(t), "orders", []int64{7}, nil))
-	registry := registryOf(New(hub, nil), NewStream(hub, s, nil))
-	require.Eventually(t, func() bool {
-		got := gathered(t, registry)
-		return got[`pghub_stream_consumer_delivered_total{consumer="billing",hub="shop"}`] == 1 &&
-			got[`pghub_stream_consumer_in_hand_events{consumer="billing",hub="shop"}`] == 0
-	}, patience, 5*time.Millisecond)
-	requireValues(t, gathered(t, registry), map[string]float64{
-		`pghub_stream_published_total{hub="shop"}`:                          1,
-		`pghub_stream_consumer_failed_total{consumer="billing",hub="shop"}`: 1,
-		`pghub_stream_consumer_working{consumer="billing",hub="shop"}`:      1,
+	halts, err := s.Durable(pgtest.Within(t), "mail", handle, &stream.DurableConfig{MaxAttempts: 1, Poison: stream.Halt})
+	require.NoError(t, err)
+	require.NoError(t, s.Publish(pgtest.Within(t), "orders", []int64{7}, nil))
+	<-halts.Done()
+	registry := registryOf(New(hub, nil), NewStream(hub, s, nil), NewStreamStatus(hub, s, nil))
+	eventually(t, registry, map[string]float64{
+		`pghub_stream_published_total{hub="shop"}`:                             1,
+		`pghub_stream_halted_total{hub="shop"}`:                                1,
+		`pghub_stream_consumer_delivered_total{consumer="billing",hub="shop"}`: 1,
+		`pghub_stream_consumer_failed_total{consumer="billing",hub="shop"}`:    1,
+		`pghub_stream_consumer_in_hand_events{consumer="billing",hub="shop"}`:  0,
+		`pghub_stream_consumer_working{consumer="billing",hub="shop"}`:         1,
+		`pghub_stream_status_up{hub="shop"}`:                                   1,
+		`pghub_stream_has_sequencer{hub="shop"}`:                               1,
+		`pghub_stream_kept_events{hub="shop"}`:                                 1,
+		`pghub_stream_consumers{hub="shop"}`:                                   2,
+		`pghub_stream_consumer_owned{consumer="billing",hub="shop"}`:           1,
+		`pghub_stream_consumer_lag_events{consumer="billing",hub="shop"}`:      0,
+		`pghub_stream_consumer_owned{consumer="mail",hub="shop"}`:              0,
+		`pghub_stream_consumer_lag_events{consumer="mail",hub="shop"}`:         1,
+	})
+	require.Positive(t, gathered(t, registry)[`pghub_stream_consumer_lag_seconds{consumer="mail",hub="shop"}`])
+
+	// Without a sequencer, and without the database.
+	require.NoError(t, hub.Stop(pgtest.Within(t)))
+	eventually(t, registry, map[string]float64{
+		`pghub_stream_has_sequencer{hub="shop"}`:                     0,
+		`pghub_stream_consumer_owned{consumer="billing",hub="shop"}`: 0,
+	})
+	pool.Close()
+	got := gathered(t, registry)
+	requireValues(t, got, map[string]float64{`pghub_stream_status_up{hub="shop"}`: 0, `pghub_stream_published_total{hub="shop"}`: 1})
+	require.NotContains(t, got, `pghub_stream_has_sequencer{hub="shop"}`)
+}
+
+// A database that does not answer does not keep the figures of the process from whoever asks: that is when they are wanted.
+func TestStatusThatHangs(t *testing.T) {
+	pool := pgtest.Pool(t, pgtest.Database(t))
+	require.NoError(t, sql.Install(t.Context(), pool))
+	hub, err := pghub.New(pghub.Config{Pool: pool})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, hub.Stop(pgtest.Within(t))) })
+	s, err := stream.Open(pgtest.Within(t), hub, stream.Config{})
+	require.NoError(t, err)
+	tx, err := pool.Begin(pgtest.Within(t))
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(pgtest.Within(t)) }()
+	_, err = tx.Exec(pgtest.Within(t), `LOCK TABLE pghub.stream_settings IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	requireValues(t, gathered(t, registryOf(New(hub, nil), NewStreamStatus(hub, s, nil))), map[string]float64{
+		`pghub_stream_status_up{hub=""}`: 0,
+		`pghub_listening{hub=""}`:        0,
 	})
 }

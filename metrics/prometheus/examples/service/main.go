@@ -1,5 +1,5 @@
-// Service is a small service whose hub Prometheus watches: it publishes an event ten times a second, listens to them, and
-// serves /metrics.
+// Service is a small service whose hub and stream Prometheus watches: it publishes an event ten times a second, listens to them,
+// keeps each in the stream as well, with a durable consumer that handles them, and serves /metrics.
 //
 //	DATABASE_URL=postgres:///shop LISTEN=127.0.0.1:9188 go run ./metrics/prometheus/examples/service
 //
@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net"
@@ -22,6 +23,8 @@ import (
 
 	"github.com/pghub/pghub"
 	pghubprom "github.com/pghub/pghub/metrics/prometheus"
+	"github.com/pghub/pghub/sql"
+	"github.com/pghub/pghub/stream"
 )
 
 func main() {
@@ -54,6 +57,18 @@ func run(ctx context.Context, database, address string) error {
 	if err != nil {
 		return err
 	}
+	if err := sql.Install(ctx, pool); err != nil {
+		return err
+	}
+	kept, err := stream.Open(ctx, hub, stream.Config{})
+	if err != nil {
+		return err
+	}
+	prometheus.MustRegister(pghubprom.NewStream(hub, kept, nil), pghubprom.NewStreamStatus(hub, kept, nil))
+	handle := func(context.Context, *pghub.Event) error { return nil }
+	if _, err := kept.Durable(ctx, "billing", handle, nil); err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -74,7 +89,8 @@ func run(ctx context.Context, database, address string) error {
 		case err := <-ran:
 			return err
 		case <-publish.C:
-			if err := hub.Notify(ctx, "orders", []int64{number}, nil); err != nil && ctx.Err() == nil {
+			err := errors.Join(hub.Notify(ctx, "orders", []int64{number}, nil), kept.Publish(ctx, "orders", []int64{number}, nil))
+			if err != nil && ctx.Err() == nil {
 				log.Print(err)
 			}
 		}

@@ -1,0 +1,9 @@
+package frameworks
+
+import (
+	"testing"
+
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
