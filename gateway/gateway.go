@@ -18,6 +18,7 @@ type Gateway struct {
 	admission *admission
 	ledger    *ledger
 	counters  *counters
+	past      *past // nil: nothing can be had again
 	handler   http.Handler
 }
 
@@ -34,8 +35,12 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{cfg.Codec}, counters: newCounters()}
+	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{Codec: cfg.Codec}, counters: newCounters()}
 	g.admission, g.ledger = newAdmission(&g.cfg), newLedger(g.cfg.MaxPendingTotal)
+	if g.past, err = newPast(g); err != nil {
+		return nil, err
+	}
+	g.encoder.past = g.past
 	g.handler = g.panicsLogged(g.bounded(g.guard(g.routes())))
 	return g, nil
 }
@@ -72,6 +77,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	for _, c := range g.admission.close() {
 		c.drain()
+	}
+	if g.past != nil {
+		defer g.past.close()
 	}
 	select {
 	case <-g.admission.empty:

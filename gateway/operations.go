@@ -11,6 +11,7 @@ type operation struct {
 	Op     string          `json:"op"`
 	ID     json.RawMessage `json:"id,omitempty"` // comes back in the answer
 	Topics []string        `json:"topics,omitempty"`
+	Since  string          `json:"since,omitempty"` // what followed it comes too
 }
 
 // answer is what an operation gets. Events have no "op".
@@ -18,6 +19,7 @@ type answer struct {
 	Op      string          `json:"op"`
 	ID      json.RawMessage `json:"id,omitempty"`
 	Topics  []string        `json:"topics,omitempty"`
+	Since   string          `json:"since,omitempty"` // from where on the client gets all
 	Error   string          `json:"error,omitempty"`
 	Message string          `json:"message,omitempty"`
 	Topic   string          `json:"topic,omitempty"`
@@ -96,6 +98,7 @@ func (o *operations) run() {
 func (o *operations) perform(op operation) {
 	c := o.client
 	var err error
+	var now cursor
 	done := "subscribed"
 	if op.Op == "unsubscribe" {
 		done = "unsubscribed"
@@ -103,13 +106,16 @@ func (o *operations) perform(op operation) {
 	} else if len(op.Topics) > c.gateway.cfg.MaxTopics { // before anybody is asked about each of them
 		err = &tooManyTopics
 	} else if err = c.gateway.mayListen(o.request, op.Topics); err == nil {
-		err = c.subscribe(c.ctx, op.Topics)
+		var since *cursor
+		if since, err = c.gateway.sinceOf(op.Since); err == nil {
+			now, err = c.subscribe(c.ctx, op.Topics, since)
+		}
 	}
 	if err != nil {
 		o.fail(op, err)
 		return
 	}
-	o.answer(answer{Op: done, ID: op.ID, Topics: op.Topics})
+	o.answer(answer{Op: done, ID: op.ID, Topics: op.Topics, Since: now.String()})
 }
 
 func (o *operations) fail(op operation, err error) {

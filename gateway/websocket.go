@@ -48,7 +48,7 @@ func (g *Gateway) serveListen(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.SubscribeTimeout)
 	defer cancel()
-	if err := c.listen(ctx, topics); err != nil {
+	if _, err := c.listen(ctx, topics, nil, func(cursor) {}); err != nil {
 		c.leave()
 		if ctx.Err() != nil {
 			err = &notListening
