@@ -61,6 +61,7 @@ func (h *history) add(topic string, message []byte) []byte {
 func (h *history) begin(topic string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.number++ // whoever has been here before it began may have missed something
 	h.since[topic] = h.number
 }
 

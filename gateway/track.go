@@ -19,7 +19,7 @@ import (
 // Nothing is ever dropped: where the client has no room the mark stays where it is. Where too much is held it is thrown
 // away, and read once more. So a slow client costs no more memory than a quick one.
 //
-// All fields but client and source are owned by client.mu.
+// All fields but client, source and began are owned by client.mu.
 type track struct {
 	client *client
 	source source
@@ -31,6 +31,8 @@ type track struct {
 	held   []marked
 	size   int  // of what is held
 	spilt  bool // something was not held
+
+	began time.Time // to read; owned by who reads
 }
 
 type marked struct {
@@ -203,6 +205,7 @@ func (t *track) read() (all bool, err error) {
 	after, since, topics := t.at, t.since, slices.Clone(t.topics)
 	t.held, t.size, t.spilt = nil, 0, false
 	c.mu.Unlock()
+	t.began = time.Now()
 	if len(topics) == 0 {
 		return true, nil
 	}
@@ -216,6 +219,24 @@ func (t *track) read() (all bool, err error) {
 
 // add hands on what was read. It is false when there is no room for more.
 func (t *track) add(at pghub.Position, it item) bool {
+	if !t.addNow(at, it) {
+		return false
+	}
+	if t.client.out.hasRoom() {
+		return true
+	}
+	// What was read and is not taken is read again: a client that is quick enough is waited for.
+	ctx, cancel := context.WithTimeout(t.client.ctx, roomPatience)
+	defer cancel()
+	return t.client.out.awaitRoom(ctx) == nil && time.Since(t.began) < readPatience
+}
+
+const (
+	roomPatience = 50 * time.Millisecond // others may want to read
+	readPatience = time.Second
+)
+
+func (t *track) addNow(at pghub.Position, it item) bool {
 	c := t.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -226,7 +247,7 @@ func (t *track) add(at pghub.Position, it item) bool {
 		c.gateway.counters.replayed.Add(1)
 	}
 	t.at, t.since = at, nil
-	return c.out.hasRoom()
+	return true
 }
 
 // caughtUp hands on what was held, and ends the reading, unless there is more to be read.
