@@ -44,6 +44,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 		"--max-rate", "16", "--max-pending", "17", "--grace", "21s", "--slow-timeout", "22s", "--write-timeout", "23s", "--ping-interval", "24s",
 		"--ping-timeout", "25s", "--heartbeat", "26s", "--read-timeout", "27s", "--reconnect-max", "28s",
 		"--max-topics-per-address", "18", "--max-pending-total", "19", "--token", "sesame",
+		"--stream", "s1,s2", "--history-events", "31", "--history-bytes", "32", "--history-linger", "33s",
 	}
 	for _, arg := range args {
 		if name, is := strings.CutPrefix(arg, "--"); is {
@@ -75,6 +76,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 			MaxClients: 11, MaxClientsPerAddress: 12, MaxTopics: 13, MaxTopicsTotal: 14, MaxMessage: 15, MaxRate: 16, MaxPending: 17,
 			SlowTimeout: 22 * time.Second, WriteTimeout: 23 * time.Second, PingInterval: 24 * time.Second, PingTimeout: 25 * time.Second,
 			Heartbeat: 26 * time.Second, ReadTimeout: 27 * time.Second, MaxTopicsPerAddress: 18, MaxPendingTotal: 19,
+			StreamTopics: []string{"s1", "s2"}, HistoryEvents: 31, HistoryBytes: 32, HistoryLinger: 33 * time.Second,
 		},
 	}, s)
 }
@@ -85,7 +87,7 @@ func TestDefaults(t *testing.T) {
 	s.gateway.Logger, s.logger = nil, nil
 	require.Equal(t, server{
 		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, reconnectMax: 5 * time.Second, codec: pghub.KeyValueCodec{},
-		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, Codec: pghub.KeyValueCodec{}},
+		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, StreamTopics: []string{}, Codec: pghub.KeyValueCodec{}},
 	}, s, "no topic, no origin, no proxy, and of limits the gateway's own")
 	require.Equal(t, 10*time.Second, configured(t, "--topics", "t", "--grace", "0s").grace)
 }
@@ -95,7 +97,7 @@ func TestEveryFlagHasItsVariable(t *testing.T) {
 	for _, flag := range newCommand(io.Discard, io.Discard).Commands[0].Flags {
 		name := flag.Names()[0]
 		value := map[bool]string{true: "true", false: "7"}[name == "no-viewer" || name == "allow-credentials"]
-		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat", "read-timeout", "reconnect-max"} {
+		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat", "read-timeout", "reconnect-max", "history-linger"} {
 			if name == period {
 				value = "7s"
 			}
