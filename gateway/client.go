@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/pghub/pghub"
@@ -144,7 +145,19 @@ func (c *client) listen(ctx context.Context, topics []string, since *cursor, loc
 		return now, err
 	}
 	begin()
+	if since != nil {
+		c.tellGone(topics)
+	}
 	return now, nil
+}
+
+// tellGone tells a client that has come back of topics whose events cannot be had again.
+func (c *client) tellGone(topics []string) {
+	if p := c.gateway.past; p != nil {
+		if gone := slices.DeleteFunc(slices.Clone(topics), func(t string) bool { return !p.isGone(t) }); len(gone) > 0 {
+			c.put(item{kind: kindAdvisory, data: missingMessage(gone, "unknown")})
+		}
+	}
 }
 
 // unsubscribe removes topics. Nothing of theirs is sent afterwards.

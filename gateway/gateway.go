@@ -57,6 +57,7 @@ func (g *Gateway) routes() http.Handler {
 	if len(g.cfg.Publish) > 0 {
 		mux.HandleFunc("POST /notify/{topic}", g.serveNotify)
 	}
+	mux.HandleFunc("GET /client.js", serveClient)
 	mux.HandleFunc("GET /healthz", g.serveHealth)
 	mux.HandleFunc("GET /readyz", g.serveReady)
 	mux.HandleFunc("GET /stats", g.serveStats)

@@ -19,7 +19,8 @@ type answer struct {
 	Op      string          `json:"op"`
 	ID      json.RawMessage `json:"id,omitempty"`
 	Topics  []string        `json:"topics,omitempty"`
-	Since   string          `json:"since,omitempty"` // from where on the client gets all
+	Since   string          `json:"since,omitempty"`  // from where on the client gets all
+	Stream  []string        `json:"stream,omitempty"` // of the topics: those whose events nothing is missing of when the database was away
 	Error   string          `json:"error,omitempty"`
 	Message string          `json:"message,omitempty"`
 	Topic   string          `json:"topic,omitempty"`
@@ -115,7 +116,7 @@ func (o *operations) perform(op operation) {
 		o.fail(op, err)
 		return
 	}
-	o.answer(answer{Op: done, ID: op.ID, Topics: op.Topics, Since: now.String()})
+	o.answer(answer{Op: done, ID: op.ID, Topics: op.Topics, Since: now.String(), Stream: c.gateway.past.ofStream(op.Topics)})
 }
 
 func (o *operations) fail(op operation, err error) {

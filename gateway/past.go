@@ -268,6 +268,16 @@ func (p *past) brought() pghub.Position {
 // isGone says whether events of a topic cannot be had again.
 func (p *past) isGone(topic string) bool { return p.history == nil && !p.isLive(topic) }
 
+// ofStream are those of topics whose events come from the stream.
+func (p *past) ofStream(topics []string) (live []string) {
+	for _, t := range topics {
+		if p != nil && p.isLive(t) {
+			live = append(live, t)
+		}
+	}
+	return live
+}
+
 // streamNow is where the stream is. The database is asked once; from then on events tell.
 func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
 	p.mu.Lock()

@@ -106,9 +106,6 @@ func (s *eventStream) subscribeAgain(topics []string, before bool) error {
 // subscribeSince subscribes, and has the client get what it has missed. Where that cannot be had it is told.
 func (s *eventStream) subscribeSince(topics []string, since *cursor) error {
 	_, err := s.listen(s.ctx, topics, since, func(now cursor) { s.located <- now })
-	if err == nil && since != nil && slices.ContainsFunc(topics, s.gateway.past.isGone) {
-		s.put(item{kind: kindAdvisory, data: reconnectMessage})
-	}
 	return err
 }
 

@@ -6,8 +6,16 @@ import (
 	"net/http"
 )
 
-//go:embed viewer
+//go:embed viewer client/client.js
 var viewerFiles embed.FS
+
+// serveClient serves the client for browsers as a module. Pages of the origins that may connect may load it.
+func serveClient(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeFileFS(w, r, viewerFiles, "client/client.js")
+}
 
 var viewerPage = template.Must(template.ParseFS(viewerFiles, "viewer/index.html"))
 
