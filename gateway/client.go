@@ -32,9 +32,10 @@ type client struct {
 
 	topics []string // owned by admission.mu
 
-	mu     sync.Mutex
-	kept   []string // of the past
-	tracks []*track
+	mu      sync.Mutex
+	kept    []string           // of the past
+	filters map[string]*filter // by topic; nil: none
+	tracks  []*track
 }
 
 // newClient admits a client, who holds topics but is not subscribed to them: see listen. Its outbox has no writer yet.
@@ -111,11 +112,12 @@ func (c *client) put(it item) {
 }
 
 // subscribe adds topics, all or none, and returns when they are in effect.
-func (c *client) subscribe(ctx context.Context, topics []string, since *cursor) (now cursor, err error) {
+func (c *client) subscribe(ctx context.Context, topics []string, since *cursor, f *filter) (now cursor, err error) {
 	added, err := c.gateway.admission.hold(c, topics)
 	if err != nil {
 		return now, err
 	}
+	c.filterTopics(topics, f)
 	return c.listen(ctx, added, since, func(cursor) {})
 }
 
@@ -170,6 +172,7 @@ func (c *client) unsubscribe(ctx context.Context, topics []string) error {
 // forget drops what there is of topics.
 func (c *client) forget(topics []string) {
 	c.unfollow(topics)
+	c.filterTopics(topics, nil)
 	c.out.revoke(topics)
 	c.gateway.admission.release(c, topics)
 }

@@ -71,6 +71,13 @@ type Config struct {
 	// Logger gets a line for trouble, and at level Debug for every client that comes, goes or is refused. nil: silent.
 	Logger *slog.Logger
 
+	// AccessLog gets a line for every request, when it is over: no query, and so no token, is in it. nil: none.
+	AccessLog *slog.Logger
+
+	// Compress offers permessage-deflate to WebSockets, for messages of 512 bytes and more. Each message is compressed by itself, so
+	// that an idle client costs no more memory, and again for each client, which costs time.
+	Compress bool
+
 	// NoViewer leaves out the page at /.
 	NoViewer bool
 

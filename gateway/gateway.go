@@ -41,7 +41,7 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g.encoder.past = g.past
-	g.handler = g.panicsLogged(g.bounded(g.guard(g.routes())))
+	g.handler = g.accessLogged(g.panicsLogged(g.bounded(g.guard(g.routes()))))
 	return g, nil
 }
 
@@ -57,7 +57,7 @@ func (g *Gateway) routes() http.Handler {
 	if len(g.cfg.Publish) > 0 {
 		mux.HandleFunc("POST /notify/{topic}", g.serveNotify)
 	}
-	mux.HandleFunc("GET /client.js", serveClient)
+	mux.Handle("GET /client.js", clientPage)
 	mux.HandleFunc("GET /healthz", g.serveHealth)
 	mux.HandleFunc("GET /readyz", g.serveReady)
 	mux.HandleFunc("GET /stats", g.serveStats)

@@ -40,8 +40,12 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	since, err := g.sinceOfStream(r)
+	var f *filter
 	if err == nil {
-		err = g.mayListen(r, topics)
+		f, err = filterOf(r)
+	}
+	if err == nil {
+		topics, err = g.mayListenTo(r, topics)
 	}
 	if err != nil {
 		g.refuse(w, r, err)
@@ -53,6 +57,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.leave()
+	c.filterTopics(topics, f)
 	s := &eventStream{client: c, w: w, writer: http.NewResponseController(w)}
 	// Shutdown may end a stream in the middle of a write. Not leave, though: what follows is the end of the answer.
 	stop := context.AfterFunc(c.ctx, func() { _ = s.writer.SetWriteDeadline(time.Now()) })

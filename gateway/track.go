@@ -55,24 +55,23 @@ func (c *client) trackLocked(topic string) *track {
 
 // take hands on an event that comes live.
 func (c *client) take(it item) {
-	id := idOf(it.data)
-	if c.gateway.past == nil || len(id) == 0 {
-		c.put(it)
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := c.trackLocked(it.topic)
-	if t == nil {
-		c.put(it)
+	wanted := c.wantsLocked(it)
+	t, id := c.trackLocked(it.topic), idOf(it.data)
+	if t == nil || len(id) == 0 {
+		if wanted {
+			c.put(it)
+		}
 		return
 	}
 	at := markOf(id)
 	switch {
 	case at.Compare(t.at) <= 0: // it has it
+	case t.behind && !wanted:
 	case t.behind:
 		t.holdLocked(at, it)
-	case c.sendLocked(it):
+	case !wanted, c.sendLocked(it):
 		t.at = at
 		t.uniteLocked()
 	default:
@@ -240,7 +239,7 @@ func (t *track) addNow(at pghub.Position, it item) bool {
 	c := t.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if slices.Contains(t.topics, it.topic) {
+	if slices.Contains(t.topics, it.topic) && c.wantsLocked(it) {
 		if !c.sendLocked(it) {
 			return false
 		}

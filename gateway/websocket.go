@@ -87,6 +87,7 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operat
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // guard has judged the origin, by the same rules
 		Subprotocols:       chosen(r),
+		CompressionMode:    compression(g.cfg.Compress),
 	})
 	if err != nil { // and has been answered
 		g.counters.refusedOne(badRequest.Name)
@@ -117,6 +118,13 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operat
 	s.ping.Reset(g.cfg.PingInterval)
 	c.out.attach(func() { go s.write() })
 	go s.read()
+}
+
+func compression(on bool) websocket.CompressionMode {
+	if on {
+		return websocket.CompressionNoContextTakeover
+	}
+	return websocket.CompressionDisabled
 }
 
 func burst(rate int) int {
