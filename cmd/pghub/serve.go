@@ -64,6 +64,8 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 			text("tls-client-ca", "`FILE` with the authorities of certificates that clients must show", ""),
 			text("codec", "how payloads are decoded: keyvalue (as pghub sends) or json (the payload is the value)", "keyvalue"),
 			text("name", "of the hub, in the application_name of its connection", ""),
+			on("compress", "offer permessage-deflate to WebSockets"),
+			on("access-log", "a line in the log for every request"),
 			on("no-viewer", "leave out the page at /"),
 			number("max-clients", "clients at once (10000)"),
 			number("max-clients-per-address", "of these from one address (100)"),
