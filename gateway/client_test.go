@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
@@ -18,6 +19,8 @@ import (
 	"github.com/pghub/pghub/gateway"
 	"github.com/pghub/pghub/gateway/internal/browser"
 	"github.com/pghub/pghub/internal/faultproxy"
+	"github.com/pghub/pghub/internal/pgtest"
+	pghubsql "github.com/pghub/pghub/sql"
 )
 
 // line is what client/harness.mjs prints.
@@ -28,7 +31,7 @@ type line struct {
 	Number               int
 }
 
-// node runs the client in Node, and returns what it says.
+// node runs the client in Node, or, if no topic is named, event streams, and returns what they say.
 func node(t *testing.T, url string, clients int, topics ...string) (next func() (line, bool)) {
 	t.Helper()
 	program, err := exec.LookPath("node")
@@ -46,7 +49,11 @@ func node(t *testing.T, url string, clients int, topics ...string) (next func() 
 		}
 		t.Skip(missing)
 	}
-	args := append([]string{"client/harness.mjs", url, strconv.Itoa(clients)}, topics...)
+	script := "client/harness.mjs"
+	if len(topics) == 0 {
+		script = "client/eventsources.mjs"
+	}
+	args := append([]string{script, url, strconv.Itoa(clients)}, topics...)
 	if version < 22 { // where WebSocket is not there by itself
 		args = append([]string{"--experimental-websocket", "--no-warnings"}, args...)
 	}
@@ -199,4 +206,87 @@ func TestClientInBrowser(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, "text/javascript; charset=utf-8", resp.Header.Get("Content-Type"))
+}
+
+// Three hundred EventSources, of which Chromium has fifty, through a restart of the database and one of the program: nothing is
+// missed, and nothing comes twice.
+func TestManyEventSourcesThroughRestarts(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	database := pgtest.Private(t, pgtest.Options{})
+	require.NoError(t, pghubsql.Install(t.Context(), pgtest.Conn(t, database.DSN())))
+	cfg := gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, Retry: 100 * time.Millisecond, Origins: []string{"*"}}
+	first := newProcess(t, database.DSN(), cfg)
+	var now switched
+	now.Store(first.gw)
+	server := httptest.NewServer(&now)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	sent := 0
+	publish := func(n int) {
+		t.Helper()
+		conn := pgtest.Conn(t, database.DSN()) // one of a pool may be gone with the restart
+		for range n {
+			_, err := conn.Exec(t.Context(), "SELECT pghub.publish($1, value => to_json($2::int))", streamed[sent%2], sent)
+			require.NoError(t, err)
+			sent++
+		}
+	}
+
+	const inNode, inBrowser, hosts = 250, 50, 10 // a browser has six connections to a host
+	next := node(t, server.URL+"/events?topic=a&topic=b", inNode)
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(server.URL+"/healthz"), chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`
+		window.got = Array.from({ length: %d }, () => []), window.begun = new Set(), window.lags = 0;
+		for (let i = 0; i < got.length; i++) {
+			const source = new EventSource("http://h" + i %% %d + ".localhost:" + location.port + "/events?topic=a&topic=b");
+			source.onmessage = e => got[i].push(JSON.parse(e.data).value);
+			source.addEventListener("advisory", e => {
+				const a = JSON.parse(e.data).value.action;
+				if (a === "subscribe") begun.add(i);
+				if (a === "lag") lags++;
+			});
+		}`, inBrowser, hosts)), browser.Becomes(`begun.size === %d`, inBrowser))
+	got := make([][]string, inNode)
+	begun, ended := make(map[int]bool), 0
+	take := func() {
+		l, more := next()
+		require.True(t, more)
+		switch {
+		case l.Type == "event" && l.Value == `"end"`:
+			ended++
+		case l.Type == "event":
+			got[l.Client] = append(got[l.Client], l.Value)
+		case l.State == "subscribe":
+			begun[l.Client] = true
+		default:
+			require.NotEqual(t, "lag", l.State)
+		}
+	}
+	for len(begun) < inNode {
+		take()
+	}
+	publish(20)
+	require.NoError(t, database.Restart(t.Context(), pgtest.Fast))
+	publish(20)
+	first.end(t)
+	publish(20) // while nobody serves
+	second := newProcess(t, database.DSN(), cfg)
+	now.Store(second.gw)
+	publish(20)
+	_, err := pgtest.Conn(t, database.DSN()).Exec(t.Context(), `SELECT pghub.publish('a', value => '"end"')`)
+	require.NoError(t, err)
+	for ended < inNode {
+		take()
+	}
+	want := make([]string, sent)
+	for i := range want {
+		want[i] = strconv.Itoa(i)
+	}
+	for i := range got {
+		require.Equal(t, want, got[i], "client %d", i)
+	}
+	browser.Do(ctx, t, browser.Becomes(`lags === 0 && got.every(g => g.join() === %q)`, strings.Join(want, ",")+",end"))
+	require.NoError(t, chromedp.Do(ctx, chromedp.Navigate("about:blank")))
 }

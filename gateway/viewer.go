@@ -28,7 +28,7 @@ func (g *Gateway) viewerRoutes(mux *http.ServeMux) {
 	mux.Handle("GET /viewer/viewer.js", viewerHeaders(newPage("text/javascript; charset=utf-8", embedded("viewer/viewer.js"))))
 	mux.Handle("GET /{$}", viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		data := struct{ Publish bool }{len(g.cfg.Publish) > 0}
+		data := struct{ Publish, Replay bool }{len(g.cfg.Publish) > 0, g.past != nil}
 		if err := viewerPage.Execute(w, data); err != nil {
 			g.cfg.Logger.Debug("gateway: the page was not sent", "error", err)
 		}
