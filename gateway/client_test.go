@@ -213,7 +213,9 @@ func TestClientInBrowser(t *testing.T) {
 func TestManyEventSourcesThroughRestarts(t *testing.T) {
 	pgtest.CheckLeaks(t)
 	database := pgtest.Private(t, pgtest.Options{})
-	require.NoError(t, pghubsql.Install(t.Context(), pgtest.Conn(t, database.DSN())))
+	installer := pgtest.Conn(t, database.DSN())
+	require.NoError(t, pghubsql.Install(t.Context(), installer))
+	require.NoError(t, installer.Close(t.Context()))
 	cfg := gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, Retry: 100 * time.Millisecond, Origins: []string{"*"}}
 	first := newProcess(t, database.DSN(), cfg)
 	var now switched
@@ -232,6 +234,7 @@ func TestManyEventSourcesThroughRestarts(t *testing.T) {
 			require.NoError(t, err)
 			sent++
 		}
+		require.NoError(t, conn.Close(t.Context()))
 	}
 
 	const inNode, inBrowser, hosts = 250, 50, 10 // a browser has six connections to a host
