@@ -170,3 +170,28 @@ func TestViewerAsksForAToken(t *testing.T) {
 		chromedp.SendKeys(chromedp.CSS("#publish-topic"), "t"), chromedp.SendKeys(chromedp.CSS("#publish-value"), `"said"`), chromedp.Click(chromedp.CSS("#publish button")),
 		hasRow("said"))
 }
+
+// A long value is folded, what there is can be copied, and what was before is shown.
+func TestViewerReplays(t *testing.T) {
+	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"a", "b", "plain"}})
+	p.publish(t, "a", 1, 2)
+	require.NoError(t, p.stream.Publish(t.Context(), "b", []int64{3}, strings.Repeat("a long text, ", 200)))
+	proxy := f.behindProxy()
+	ctx := browser.New(t)
+	browser.Do(ctx, t, browser.Theme("light"), chromedp.Navigate(f.url("/")), browser.Becomes(`document.querySelector("#state").dataset.state === "connected"`),
+		chromedp.SendKeys(chromedp.CSS("#since"), "earliest"), chromedp.SendKeys(chromedp.CSS("#topic"), "?"+kb.Enter),
+		browser.Becomes(`document.querySelectorAll('#topics li[data-active="true"]').length === 2`),
+		browser.Becomes(`document.querySelector("#count").innerText.startsWith("3 events")`), hasRow("a, b: as it happens"),
+		browser.Becomes(`document.querySelector('li[data-folded="true"] .value').clientHeight < 100`))
+	browser.Picture(ctx, t, "viewer-replay-light")
+	browser.Do(ctx, t, browser.Theme("dark"), chromedp.Click(chromedp.CSS(`li[data-folded] .do button`)),
+		browser.Becomes(`document.querySelector('li[data-folded="false"] .value').clientHeight > 100`))
+	browser.Picture(ctx, t, "viewer-replay-dark")
+
+	// The connection is lost, and nothing with it.
+	proxy.Reset()
+	p.publish(t, "a", 4)
+	browser.Do(ctx, t, hasRow("connected again"), browser.Becomes(`document.querySelector("#count").innerText.startsWith("4 events")`),
+		chromedp.EmulateViewport(400, 800), browser.Becomes(`document.querySelector(".stream").getBoundingClientRect().top < document.querySelector(".side").getBoundingClientRect().top`))
+	browser.Picture(ctx, t, "viewer-replay-phone")
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/pghub/pghub"
 )
@@ -29,6 +31,11 @@ type client struct {
 	cancel    context.CancelCauseFunc
 
 	topics []string // owned by admission.mu
+
+	mu      sync.Mutex
+	kept    []string           // of the past
+	filters map[string]*filter // by topic; nil: none
+	tracks  []*track
 }
 
 // newClient admits a client, who holds topics but is not subscribed to them: see listen. Its outbox has no writer yet.
@@ -81,10 +88,12 @@ func (c *client) handle(_ context.Context, ev *pghub.Event) {
 	case a == nil && c.raw:
 		c.put(item{kind: kindEvent, topic: ev.Topic, data: ev.Payload})
 	case a == nil:
-		c.put(item{kind: kindEvent, topic: ev.Topic, data: ev.Value})
+		c.take(item{kind: kindEvent, topic: ev.Topic, data: ev.Value})
 	case c.raw && a.Action == pghub.ActionLag:
 		c.gateway.counters.slow.Add(1)
 		c.out.finish(endSlow) // events are missing, and payloads alone cannot say so
+	case a.Action == pghub.ActionLag && c.resume(""): // what was dropped on its way here is read
+	case a.Action == pghub.ActionSubscribe && a.Gap.Err != nil && c.resume(a.Topic):
 	case !c.raw:
 		c.put(item{kind: kindAdvisory, data: advisoryMessage(ev)})
 	}
@@ -103,31 +112,69 @@ func (c *client) put(it item) {
 }
 
 // subscribe adds topics, all or none, and returns when they are in effect.
-func (c *client) subscribe(ctx context.Context, topics []string) error {
+func (c *client) subscribe(ctx context.Context, topics []string, since *cursor, f *filter) (now cursor, err error) {
 	added, err := c.gateway.admission.hold(c, topics)
 	if err != nil {
-		return err
+		return now, err
 	}
-	return c.listen(ctx, added)
+	c.filterTopics(topics, f)
+	return c.listen(ctx, added, since, func(cursor) {})
 }
 
-// listen subscribes to topics that the client holds, and holds none of them if that fails.
-func (c *client) listen(ctx context.Context, topics []string) error {
-	c.out.admit(topics)
-	err := c.consumer.Subscribe(ctx, topics...)
-	if err != nil {
-		c.out.revoke(topics)
-		c.gateway.admission.release(c, topics)
+// listen subscribes to topics that the client holds, and holds none of them if that fails. since: what followed it is sent too,
+// where it can be had. located is called before the first event can come, with the place from where on the client gets all.
+func (c *client) listen(ctx context.Context, topics []string, since *cursor, located func(cursor)) (now cursor, err error) {
+	defer func() {
+		if err != nil {
+			c.forget(topics)
+		}
+	}()
+	begin := func() {}
+	if p := c.gateway.past; p != nil && !c.raw {
+		if err := p.keep(ctx, topics); err != nil {
+			return now, err
+		}
+		c.mu.Lock()
+		c.kept = append(c.kept, topics...)
+		c.mu.Unlock()
+		if now, begin, err = c.follow(ctx, topics, since); err != nil {
+			return now, err
+		}
+		located(now)
 	}
-	return err
+	c.out.admit(topics)
+	if err := c.consumer.Subscribe(ctx, topics...); err != nil {
+		return now, err
+	}
+	begin()
+	if since != nil {
+		c.tellGone(topics)
+	}
+	return now, nil
+}
+
+// tellGone tells a client that has come back of topics whose events cannot be had again.
+func (c *client) tellGone(topics []string) {
+	if p := c.gateway.past; p != nil {
+		if gone := slices.DeleteFunc(slices.Clone(topics), func(t string) bool { return !p.isGone(t) }); len(gone) > 0 {
+			c.put(item{kind: kindAdvisory, data: missingMessage(gone, "unknown")})
+		}
+	}
 }
 
 // unsubscribe removes topics. Nothing of theirs is sent afterwards.
 func (c *client) unsubscribe(ctx context.Context, topics []string) error {
 	err := c.consumer.Unsubscribe(ctx, topics...)
+	c.forget(topics)
+	return err
+}
+
+// forget drops what there is of topics.
+func (c *client) forget(topics []string) {
+	c.unfollow(topics)
+	c.filterTopics(topics, nil)
 	c.out.revoke(topics)
 	c.gateway.admission.release(c, topics)
-	return err
 }
 
 // drain has the client get what is queued for it, and then end.
@@ -150,6 +197,7 @@ func (c *client) leave() {
 		_ = c.consumer.Close() // never fails
 	}
 	if c.gateway.admission.leave(c) {
+		c.unfollow(c.keptTopics())
 		c.out.discard()
 		_, dropped := c.out.figures()
 		c.gateway.counters.dropped.Add(dropped)

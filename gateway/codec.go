@@ -15,22 +15,35 @@ import (
 // It is used as a pointer, so that it can be compared whatever the codec within.
 type encoder struct {
 	pghub.Codec
+	past *past // nil: events have no ids
 }
 
 // Decode never fails: clients get a payload that the codec within refuses as it came, with the reason.
 func (e *encoder) Decode(ev *pghub.Event) error {
-	err := e.Codec.Decode(ev)
+	ev.Value = e.encode(ev)
+	if e.past != nil {
+		ev.Value = e.past.note(ev, ev.Value)
+	}
+	return nil
+}
+
+// encode makes the message of an event.
+func (e *encoder) encode(ev *pghub.Event) []byte {
+	codec := e.Codec
+	if ev.Record != nil {
+		codec = pghub.KeyValueCodec{} // of all streams
+	}
+	err := codec.Decode(ev)
 	var message []byte
 	if err == nil {
 		message, err = ev.MarshalJSON()
 	}
 	if err != nil {
-		message, err = json.Marshal(undecoded{
+		message, _ = json.Marshal(undecoded{ // never fails
 			Topic: ev.Topic, Key: []int64{}, Payload: string(ev.Payload), Undecodable: reason(err),
 		})
 	}
-	ev.Value = message
-	return err
+	return message
 }
 
 // undecoded is the message of an event whose payload is not what the codec expects.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/stream"
 )
 
 // Config makes a [Gateway]. The zero value is valid and lets nobody listen to anything: say at least Topics. Of numbers
@@ -57,8 +59,24 @@ type Config struct {
 	// another one.
 	Codec pghub.Codec
 
+	// Stream, if there is one, lets clients have events again: those of StreamTopics, which are topics of its Live that clients may
+	// have, carry their position, and who comes back with it gets what it has missed, in its place. See README.md.
+	Stream       *stream.Stream
+	StreamTopics []string
+
+	// HistoryEvents has this process remember so many events of all other topics together, for who comes back soon. A topic is
+	// remembered from its first client on, and for HistoryLinger after its last. 0: none.
+	HistoryEvents int
+
 	// Logger gets a line for trouble, and at level Debug for every client that comes, goes or is refused. nil: silent.
 	Logger *slog.Logger
+
+	// AccessLog gets a line for every request, when it is over: no query, and so no token, is in it. nil: none.
+	AccessLog *slog.Logger
+
+	// Compress offers permessage-deflate to WebSockets, for messages of 512 bytes and more. Each message is compressed by itself, so
+	// that an idle client costs no more memory, and again for each client, which costs time.
+	Compress bool
 
 	// NoViewer leaves out the page at /.
 	NoViewer bool
@@ -71,6 +89,7 @@ type Config struct {
 	MaxMessage           int // bytes of a message, or body, from a client. 16 KiB
 	MaxRate              int // frames a second from a client, of every kind, and ten times as many at once. 20
 	MaxPending           int // bytes waiting for a client; more while its connection takes them. 1 MiB
+	HistoryBytes         int // that are remembered, of HistoryEvents. 16 MiB
 	MaxPendingTotal      int // bytes beyond MaxPending that wait for all clients together, at most an eighth for one. 256 MiB
 
 	WriteTimeout     time.Duration // of one write: the client has read nothing at all for so long. 15 s
@@ -82,6 +101,7 @@ type Config struct {
 	SubscribeTimeout time.Duration // how long GET /listen waits for LISTEN while the database is away. 10 s
 	PublishTimeout   time.Duration // how long POST /notify waits for the commit. 10 s
 	ReadTimeout      time.Duration // until the body of a request is there. 10 s
+	HistoryLinger    time.Duration // for how long a topic without clients is remembered. 5 min
 }
 
 const unlimited = int(^uint(0) >> 1)
@@ -98,6 +118,12 @@ func (cfg Config) withDefaults() (Config, error) {
 	if err := checkHosts(cfg.Hosts); err != nil {
 		return cfg, err
 	}
+	switch {
+	case (cfg.Stream == nil) != (len(cfg.StreamTopics) == 0):
+		return cfg, errors.New("gateway: Config.Stream and Config.StreamTopics go together")
+	case cfg.HistoryEvents < 0:
+		return cfg, errors.New("gateway: Config.HistoryEvents has a limit: say how many")
+	}
 	for _, n := range []struct {
 		value *int
 		zero  int
@@ -111,6 +137,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		{&cfg.MaxRate, 20},
 		{&cfg.MaxPending, 1 << 20},
 		{&cfg.MaxPendingTotal, 256 << 20},
+		{&cfg.HistoryBytes, 16 << 20},
 	} {
 		switch {
 		case *n.value == 0:
@@ -133,6 +160,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		{"SubscribeTimeout", &cfg.SubscribeTimeout, 10 * time.Second},
 		{"PublishTimeout", &cfg.PublishTimeout, 10 * time.Second},
 		{"ReadTimeout", &cfg.ReadTimeout, 10 * time.Second},
+		{"HistoryLinger", &cfg.HistoryLinger, 5 * time.Minute},
 	} {
 		if *d.value < 0 {
 			return cfg, fmt.Errorf("gateway: Config.%s is %v: a duration is not negative", d.name, *d.value)

@@ -14,6 +14,8 @@
 //     all; where that is full the oldest events give way to a lag advisory with their exact number, and a client that
 //     stays behind is closed with [CodeSlow].
 //   - No silent gap: clients stay connected while the database is away and get disconnect and reconnect advisories.
+//   - What a client has missed it gets again, once and in its place, of topics of a stream, and for a while of others, where the Config
+//     says so.
 //   - Nothing is open by default: no topic may be listened to, nothing published, no foreign origin connect, unless the
 //     Config says so.
 //

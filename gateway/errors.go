@@ -44,6 +44,9 @@ func (p problem) about(topic string) *problem {
 // The problems, by name; README.md has the table.
 var (
 	badRequest               = problem{Status: http.StatusBadRequest, Name: "bad_request", Message: "the request is not understood"}
+	noHistory                = problem{Status: http.StatusBadRequest, Name: "no_history", Message: "this gateway keeps no events to be had again"}
+	noTopicMatches           = problem{Status: http.StatusForbidden, Name: "no_topic_matches", Message: "no topic that is known, and open to this client, matches this pattern"}
+	badFilter                = problem{Status: http.StatusBadRequest, Name: "bad_request", Message: "a filter has key, integers, and where, an object of fields and what they equal"}
 	badTopic                 = problem{Status: http.StatusBadRequest, Name: "bad_topic", Message: "a topic is 1 to 63 bytes of UTF-8 without NUL"}
 	badValue                 = problem{Status: http.StatusBadRequest, Name: "bad_value", Message: "the value must be JSON (or, with format=payload, text without NUL) and keys integers"}
 	topicNotAllowed          = problem{Status: http.StatusForbidden, Name: "topic_not_allowed", Message: "this topic is not open to clients"}

@@ -18,6 +18,7 @@ type Gateway struct {
 	admission *admission
 	ledger    *ledger
 	counters  *counters
+	past      *past // nil: nothing can be had again
 	handler   http.Handler
 }
 
@@ -34,9 +35,13 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{cfg.Codec}, counters: newCounters()}
+	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{Codec: cfg.Codec}, counters: newCounters()}
 	g.admission, g.ledger = newAdmission(&g.cfg), newLedger(g.cfg.MaxPendingTotal)
-	g.handler = g.panicsLogged(g.bounded(g.guard(g.routes())))
+	if g.past, err = newPast(g); err != nil {
+		return nil, err
+	}
+	g.encoder.past = g.past
+	g.handler = g.accessLogged(g.panicsLogged(g.bounded(g.guard(g.routes()))))
 	return g, nil
 }
 
@@ -52,6 +57,7 @@ func (g *Gateway) routes() http.Handler {
 	if len(g.cfg.Publish) > 0 {
 		mux.HandleFunc("POST /notify/{topic}", g.serveNotify)
 	}
+	mux.Handle("GET /client.js", clientPage)
 	mux.HandleFunc("GET /healthz", g.serveHealth)
 	mux.HandleFunc("GET /readyz", g.serveReady)
 	mux.HandleFunc("GET /stats", g.serveStats)
@@ -72,6 +78,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	for _, c := range g.admission.close() {
 		c.drain()
+	}
+	if g.past != nil {
+		defer g.past.close()
 	}
 	select {
 	case <-g.admission.empty:

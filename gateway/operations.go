@@ -11,6 +11,8 @@ type operation struct {
 	Op     string          `json:"op"`
 	ID     json.RawMessage `json:"id,omitempty"` // comes back in the answer
 	Topics []string        `json:"topics,omitempty"`
+	Since  string          `json:"since,omitempty"` // what followed it comes too
+	Filter *filter         `json:"filter,omitempty"`
 }
 
 // answer is what an operation gets. Events have no "op".
@@ -18,6 +20,8 @@ type answer struct {
 	Op      string          `json:"op"`
 	ID      json.RawMessage `json:"id,omitempty"`
 	Topics  []string        `json:"topics,omitempty"`
+	Since   string          `json:"since,omitempty"`  // from where on the client gets all
+	Stream  []string        `json:"stream,omitempty"` // of the topics: those whose events nothing is missing of when the database was away
 	Error   string          `json:"error,omitempty"`
 	Message string          `json:"message,omitempty"`
 	Topic   string          `json:"topic,omitempty"`
@@ -96,20 +100,38 @@ func (o *operations) run() {
 func (o *operations) perform(op operation) {
 	c := o.client
 	var err error
+	var now cursor
 	done := "subscribed"
+	topics := op.Topics
 	if op.Op == "unsubscribe" {
 		done = "unsubscribed"
-		err = c.unsubscribe(c.ctx, op.Topics)
+		topics = c.heldTopics(topics)
+		err = c.unsubscribe(c.ctx, topics)
 	} else if len(op.Topics) > c.gateway.cfg.MaxTopics { // before anybody is asked about each of them
 		err = &tooManyTopics
-	} else if err = c.gateway.mayListen(o.request, op.Topics); err == nil {
-		err = c.subscribe(c.ctx, op.Topics)
+	} else if topics, err = c.gateway.mayListenTo(o.request, op.Topics); err == nil {
+		now, err = o.subscribe(op, topics)
 	}
 	if err != nil {
 		o.fail(op, err)
 		return
 	}
-	o.answer(answer{Op: done, ID: op.ID, Topics: op.Topics})
+	a := answer{Op: done, ID: op.ID, Topics: topics}
+	if op.Op == "subscribe" {
+		a.Since, a.Stream = now.String(), c.gateway.past.ofStream(topics)
+	}
+	o.answer(a)
+}
+
+func (o *operations) subscribe(op operation, topics []string) (now cursor, err error) {
+	since, err := o.client.gateway.sinceOf(op.Since)
+	if err == nil {
+		err = op.Filter.normalize()
+	}
+	if err != nil {
+		return now, err
+	}
+	return o.client.subscribe(o.client.ctx, topics, since, op.Filter)
 }
 
 func (o *operations) fail(op operation, err error) {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +28,7 @@ type outbox struct {
 	lossy   bool      // events were dropped, and it has not caught up since
 	end     *ending   // nothing is accepted any more; it follows what waits
 	dropped uint64
+	emptied chan struct{} // closed when there is room again; nil: nobody waits for it
 }
 
 // item is one message.
@@ -92,6 +95,72 @@ func (o *outbox) put(it item) (ended bool) {
 	return ended
 }
 
+// offer is put for an event that can be had again: where there is no room for it it is not taken, and nothing gives way.
+func (o *outbox) offer(it item) (taken, ended bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end != nil || !slices.Contains(o.topics, it.topic) {
+		return true, false // it goes nowhere
+	}
+	if cost := it.cost(); o.bytes+cost > o.limit && len(o.items) > 0 {
+		if o.bytes+cost > o.limit+o.common.each() || !o.common.borrow(it) {
+			return false, false
+		}
+		it.borrowed = true
+	}
+	o.items = append(o.items, it)
+	o.bytes += it.cost()
+	if o.isSlowLocked() {
+		o.endSlowLocked()
+		ended = true
+	}
+	o.wakeLocked()
+	return true, ended
+}
+
+// hasRoom says whether what is read for the client may go on to it: half of its own share, so that what comes meanwhile finds room.
+func (o *outbox) hasRoom() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.hasRoomLocked()
+}
+
+func (o *outbox) hasRoomLocked() bool { return o.end == nil && o.bytes <= o.limit/2 }
+
+var errEnded = errors.New("gateway: the client is being ended")
+
+// awaitRoom returns when there is room, or with an error if there will be none.
+func (o *outbox) awaitRoom(ctx context.Context) error {
+	for {
+		o.mu.Lock()
+		if o.end != nil || o.hasRoomLocked() {
+			defer o.mu.Unlock()
+			if o.end != nil {
+				return errEnded
+			}
+			return nil
+		}
+		if o.emptied == nil {
+			o.emptied = make(chan struct{})
+		}
+		emptied := o.emptied
+		o.mu.Unlock()
+		select {
+		case <-emptied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// emptiedLocked tells those who wait for room.
+func (o *outbox) emptiedLocked() {
+	if o.emptied != nil && (o.end != nil || o.hasRoomLocked()) {
+		close(o.emptied)
+		o.emptied = nil
+	}
+}
+
 // makeRoomLocked finds room for the last item: the client's own, what it can borrow, or that of the oldest events.
 func (o *outbox) makeRoomLocked() bool {
 	for o.bytes > o.limit {
@@ -122,6 +191,7 @@ func (o *outbox) isSlowLocked() bool {
 // endSlowLocked ends the client, which learns how many events it does not get, if it can be told.
 func (o *outbox) endSlowLocked() {
 	o.end = endSlow
+	o.emptiedLocked()
 	if !o.gapless {
 		for o.dropOldestLocked() {
 		}
@@ -174,6 +244,7 @@ func (o *outbox) revoke(topics []string) {
 		}
 		return void
 	})
+	o.emptiedLocked()
 }
 
 // finish ends the client once it has got what waits. The first ending counts.
@@ -183,6 +254,7 @@ func (o *outbox) finish(end *ending) {
 	if o.end == nil {
 		o.end = end
 	}
+	o.emptiedLocked()
 	o.wakeLocked()
 }
 
@@ -224,6 +296,7 @@ func (o *outbox) take(buf []item) ([]item, *ending) {
 	clear(o.items[:len(buf)])
 	o.items = o.items[len(buf):]
 	o.bytes -= size
+	defer o.emptiedLocked()
 	if len(o.items) == 0 {
 		o.items = nil // an idle client keeps nothing
 	}
@@ -257,6 +330,7 @@ func (o *outbox) discard() {
 	}
 	o.common.giveBack(o.items...)
 	o.items, o.bytes = nil, 0
+	o.emptiedLocked()
 }
 
 // pending says whether the writer has something to do.

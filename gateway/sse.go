@@ -12,13 +12,17 @@ import (
 	"time"
 )
 
-// stream is a client on Server-Sent Events. Its goroutine is the request's.
-type stream struct {
+// eventStream is a client on Server-Sent Events. Its goroutine is the request's.
+type eventStream struct {
 	*client
 	w      http.ResponseWriter
 	writer *http.ResponseController
 	failed bool // a write has
 	lastID uint64
+
+	located  chan cursor // has where the client begins, before its first event; nil: ids count
+	ofStream string      // the id
+	ofMemory string
 }
 
 // serveEvents serves the topics in the query. The answer begins when their subscription is in effect, or, since
@@ -35,7 +39,15 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, &tooManyTopics)
 		return
 	}
-	if err := g.mayListen(r, topics); err != nil {
+	since, err := g.sinceOfStream(r)
+	var f *filter
+	if err == nil {
+		f, err = filterOf(r)
+	}
+	if err == nil {
+		topics, err = g.mayListenTo(r, topics)
+	}
+	if err != nil {
 		g.refuse(w, r, err)
 		return
 	}
@@ -45,7 +57,8 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.leave()
-	s := &stream{client: c, w: w, writer: http.NewResponseController(w)}
+	c.filterTopics(topics, f)
+	s := &eventStream{client: c, w: w, writer: http.NewResponseController(w)}
 	// Shutdown may end a stream in the middle of a write. Not leave, though: what follows is the end of the answer.
 	stop := context.AfterFunc(c.ctx, func() { _ = s.writer.SetWriteDeadline(time.Now()) })
 	defer stop()
@@ -54,10 +67,14 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		forgetAtClose(conn, true) // the server closes it as soon as a write fails
 		defer func() { forgetAtClose(conn, s.failed) }()
 	}
-	s.lastID, _ = strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 if there is none of ours
-
 	subscribed := make(chan error, 1)
-	go func() { subscribed <- s.subscribeAgain(topics, s.lastID > 0) }()
+	if g.past != nil {
+		s.located = make(chan cursor, 1)
+		go func() { subscribed <- s.subscribeSince(topics, since) }()
+	} else {
+		s.lastID, _ = strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 if there is none of ours
+		go func() { subscribed <- s.subscribeAgain(topics, s.lastID > 0) }()
+	}
 	patience := time.NewTimer(g.cfg.SubscribeTimeout)
 	defer patience.Stop()
 	select {
@@ -83,16 +100,48 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 
 // subscribeAgain subscribes. A client that has been here before learns that it may have missed something, from where on
 // it misses nothing.
-func (s *stream) subscribeAgain(topics []string, before bool) error {
-	err := s.listen(s.ctx, topics)
+func (s *eventStream) subscribeAgain(topics []string, before bool) error {
+	_, err := s.listen(s.ctx, topics, nil, func(cursor) {})
 	if err == nil && before {
 		s.put(item{kind: kindAdvisory, data: reconnectMessage})
 	}
 	return err
 }
 
+// subscribeSince subscribes, and has the client get what it has missed. Where that cannot be had it is told.
+func (s *eventStream) subscribeSince(topics []string, since *cursor) error {
+	_, err := s.listen(s.ctx, topics, since, func(now cursor) { s.located <- now })
+	return err
+}
+
+// sinceOf reads where a client wants to go on; nil: it has not been here.
+func (g *Gateway) sinceOf(text string) (*cursor, error) {
+	switch {
+	case text == "":
+		return nil, nil
+	case g.past == nil:
+		return nil, &noHistory
+	}
+	since, ok := parseSince(text)
+	if !ok {
+		p := badRequest
+		p.Message = "since is the id of an event, a time such as 2006-01-02T15:04:05Z, or earliest"
+		return nil, &p
+	}
+	return &since, nil
+}
+
+// sinceOfStream is what Last-Event-ID says, or else ?since=. An id that is not understood is one of a gateway before this one.
+func (g *Gateway) sinceOfStream(r *http.Request) (*cursor, error) {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		since, _ := parseCursor(id)
+		return &since, nil
+	}
+	return g.sinceOf(r.URL.Query().Get("since"))
+}
+
 // endUnless ends a stream whose subscription the server refuses when it is back. EventSource comes again, and is told.
-func (s *stream) endUnless(subscribed <-chan error) {
+func (s *eventStream) endUnless(subscribed <-chan error) {
 	if err := <-subscribed; err != nil {
 		s.out.finish(endStop)
 	}
@@ -130,7 +179,7 @@ func (g *Gateway) retryField() []byte {
 }
 
 // begin sends the header.
-func (s *stream) begin() error {
+func (s *eventStream) begin() error {
 	streamHeader(s.w)
 	if err := s.writer.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
@@ -139,7 +188,7 @@ func (s *stream) begin() error {
 }
 
 // run sends events, and comments while there are none, until the client or the gateway ends it.
-func (s *stream) run(ctx context.Context) {
+func (s *eventStream) run(ctx context.Context) {
 	wake := make(chan struct{}, 1)
 	s.out.attach(func() { wake <- struct{}{} }) // never blocks: the next one comes after this one is heard
 	heartbeat := time.NewTicker(s.gateway.cfg.Heartbeat)
@@ -166,7 +215,7 @@ func (s *stream) run(ctx context.Context) {
 }
 
 // flush sends what the outbox holds until it is empty.
-func (s *stream) flush() (ended bool, err error) {
+func (s *eventStream) flush() (ended bool, err error) {
 	b := batches.Get().(*batch)
 	defer batches.Put(b)
 	for {
@@ -187,18 +236,46 @@ func (s *stream) flush() (ended bool, err error) {
 	}
 }
 
-func (s *stream) appendItem(b []byte, it item) []byte {
-	s.lastID++
-	b = strconv.AppendUint(append(b, "id: "...), s.lastID, 10)
+func (s *eventStream) appendItem(b []byte, it item) []byte {
+	b = s.appendID(b, it)
 	if it.kind != kindEvent {
-		b = append(b, "\nevent: advisory"...)
+		b = append(b, "event: advisory\n"...)
 	}
-	b = append(append(b, "\ndata: "...), compact(it.message())...)
+	b = append(append(b, "data: "...), compact(it.message())...)
 	return append(b, "\n\n"...)
 }
 
+// appendID appends the line that a client shows when it comes back: how far it has come by then.
+func (s *eventStream) appendID(b []byte, it item) []byte {
+	if s.located == nil {
+		s.lastID++
+		return append(strconv.AppendUint(append(b, "id: "...), s.lastID, 10), '\n')
+	}
+	select {
+	case now := <-s.located: // before its events
+		if !now.at.IsZero() {
+			s.ofStream = now.at.String()
+		}
+		if now.epoch != "" {
+			s.ofMemory = historyID(now.epoch, now.number)
+		}
+	default:
+	}
+	if id := idOf(it.data); it.kind == kindEvent && len(id) > 0 {
+		if id[0] == '~' {
+			s.ofMemory = string(id)
+		} else {
+			s.ofStream = string(id)
+		}
+	}
+	if s.ofStream+s.ofMemory == "" {
+		return b
+	}
+	return append(append(append(append(b, "id: "...), s.ofStream...), s.ofMemory...), '\n')
+}
+
 // send writes to the client, or fails when that makes no progress.
-func (s *stream) send(b []byte) error {
+func (s *eventStream) send(b []byte) error {
 	for chunk := range slices.Chunk(b, writeChunk) {
 		if err := s.writer.SetWriteDeadline(time.Now().Add(s.gateway.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err

@@ -18,6 +18,8 @@ type counters struct {
 	flood     atomic.Uint64
 	silent    atomic.Uint64
 	expired   atomic.Uint64
+	replays   atomic.Int64  // under way
+	replayed  atomic.Uint64 // events
 
 	mu      sync.Mutex
 	refused map[string]uint64 // by name of the problem
@@ -46,6 +48,8 @@ type Stats struct {
 	Excess     int               `json:"excess"`     // bytes that wait beyond Config.MaxPending, of all clients together
 	Dropped    uint64            `json:"dropped"`    // events, announced by lag advisories or followed by CodeSlow
 	Published  uint64            `json:"published"`  // events by POST /notify
+	Replays    int64             `json:"replays"`    // clients' topics that are being caught up with now
+	Replayed   uint64            `json:"replayed"`   // events that clients got from the past
 	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping), expired
 	Refused    map[string]uint64 `json:"refused"`    // requests and operations, by name of the error
 }
@@ -63,6 +67,8 @@ func (g *Gateway) Stats() Stats {
 		Dropped:    g.counters.dropped.Load(),
 		Excess:     g.ledger.total(),
 		Published:  g.counters.published.Load(),
+		Replays:    g.counters.replays.Load(),
+		Replayed:   g.counters.replayed.Load(),
 		Closed: map[string]uint64{
 			"slow": g.counters.slow.Load(), "flood": g.counters.flood.Load(), "silent": g.counters.silent.Load(),
 			"expired": g.counters.expired.Load(),

@@ -6,21 +6,29 @@ import (
 	"net/http"
 )
 
-//go:embed viewer
+//go:embed viewer client/client.js
 var viewerFiles embed.FS
+
+// clientPage is the client for browsers, as a module. Pages of the origins that may connect may load it.
+var clientPage = newPage("text/javascript; charset=utf-8", embedded("client/client.js"))
+
+func embedded(name string) []byte {
+	text, err := viewerFiles.ReadFile(name)
+	if err != nil {
+		panic(err) // never: it is in the program
+	}
+	return text
+}
 
 var viewerPage = template.Must(template.ParseFS(viewerFiles, "viewer/index.html"))
 
 // viewerRoutes serves the page at / and what it is made of. All its addresses are relative: it works under any prefix.
 func (g *Gateway) viewerRoutes(mux *http.ServeMux) {
-	for _, file := range []string{"viewer/style.css", "viewer/viewer.js"} { // not the template
-		mux.Handle("GET /"+file, viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			http.ServeFileFS(w, r, viewerFiles, file)
-		})))
-	}
+	mux.Handle("GET /viewer/style.css", viewerHeaders(newPage("text/css; charset=utf-8", embedded("viewer/style.css")))) // not the template
+	mux.Handle("GET /viewer/viewer.js", viewerHeaders(newPage("text/javascript; charset=utf-8", embedded("viewer/viewer.js"))))
 	mux.Handle("GET /{$}", viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		data := struct{ Publish bool }{len(g.cfg.Publish) > 0}
+		data := struct{ Publish, Replay bool }{len(g.cfg.Publish) > 0, g.past != nil}
 		if err := viewerPage.Execute(w, data); err != nil {
 			g.cfg.Logger.Debug("gateway: the page was not sent", "error", err)
 		}

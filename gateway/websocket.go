@@ -48,7 +48,7 @@ func (g *Gateway) serveListen(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.SubscribeTimeout)
 	defer cancel()
-	if err := c.listen(ctx, topics); err != nil {
+	if _, err := c.listen(ctx, topics, nil, func(cursor) {}); err != nil {
 		c.leave()
 		if ctx.Err() != nil {
 			err = &notListening
@@ -87,6 +87,7 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operat
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // guard has judged the origin, by the same rules
 		Subprotocols:       chosen(r),
+		CompressionMode:    compression(g.cfg.Compress),
 	})
 	if err != nil { // and has been answered
 		g.counters.refusedOne(badRequest.Name)
@@ -117,6 +118,13 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operat
 	s.ping.Reset(g.cfg.PingInterval)
 	c.out.attach(func() { go s.write() })
 	go s.read()
+}
+
+func compression(on bool) websocket.CompressionMode {
+	if on {
+		return websocket.CompressionNoContextTakeover
+	}
+	return websocket.CompressionDisabled
 }
 
 func burst(rate int) int {

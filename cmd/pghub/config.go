@@ -32,7 +32,11 @@ func (f *configFile) sources(key string, variables ...string) cli.ValueSourceCha
 	for _, v := range variables {
 		chain = append(chain, cli.EnvVar(v))
 	}
-	return cli.NewValueSourceChain(append(chain, &fileValue{f, key})...)
+	chain = append(chain, &fileValue{f, key})
+	if _, is := eventservFlags[key]; is {
+		chain = append(chain, &eventservValue{f, key})
+	}
+	return cli.NewValueSourceChain(chain...)
 }
 
 // fileValue is one setting in the file.
@@ -136,7 +140,7 @@ func (f *configFile) check(root *cli.Command) error {
 		}
 	}
 	for key := range f.values {
-		if !slices.Contains(known, key) {
+		if !slices.Contains(known, key) && !isEventserv(key) {
 			return fmt.Errorf("%s: there is no setting %q", f.path, key)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 		"--max-rate", "16", "--max-pending", "17", "--grace", "21s", "--slow-timeout", "22s", "--write-timeout", "23s", "--ping-interval", "24s",
 		"--ping-timeout", "25s", "--heartbeat", "26s", "--read-timeout", "27s", "--reconnect-max", "28s",
 		"--max-topics-per-address", "18", "--max-pending-total", "19", "--token", "sesame",
+		"--compress", "--access-log", "--stream", "s1,s2", "--history-events", "31", "--history-bytes", "32", "--history-linger", "33s",
 	}
 	for _, arg := range args {
 		if name, is := strings.CutPrefix(arg, "--"); is {
@@ -65,7 +67,8 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	require.NotNil(t, s.gateway.Authorize)
 	require.Nil(t, s.tokens)
 	require.Same(t, s.logger, s.gateway.Logger)
-	s.gateway.Authorize, s.gateway.Logger, s.logger = nil, nil, nil // functions cannot be compared
+	require.Same(t, s.logger, s.gateway.AccessLog)
+	s.gateway.Authorize, s.gateway.Logger, s.gateway.AccessLog, s.logger = nil, nil, nil, nil // functions cannot be compared
 	require.Equal(t, server{
 		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", clientCA: "ca", grace: 21 * time.Second, reconnectMax: 28 * time.Second, codec: pghub.JSONCodec{},
 		gateway: gateway.Config{
@@ -75,6 +78,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 			MaxClients: 11, MaxClientsPerAddress: 12, MaxTopics: 13, MaxTopicsTotal: 14, MaxMessage: 15, MaxRate: 16, MaxPending: 17,
 			SlowTimeout: 22 * time.Second, WriteTimeout: 23 * time.Second, PingInterval: 24 * time.Second, PingTimeout: 25 * time.Second,
 			Heartbeat: 26 * time.Second, ReadTimeout: 27 * time.Second, MaxTopicsPerAddress: 18, MaxPendingTotal: 19,
+			Compress: true, StreamTopics: []string{"s1", "s2"}, HistoryEvents: 31, HistoryBytes: 32, HistoryLinger: 33 * time.Second,
 		},
 	}, s)
 }
@@ -85,7 +89,7 @@ func TestDefaults(t *testing.T) {
 	s.gateway.Logger, s.logger = nil, nil
 	require.Equal(t, server{
 		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, reconnectMax: 5 * time.Second, codec: pghub.KeyValueCodec{},
-		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, Codec: pghub.KeyValueCodec{}},
+		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, StreamTopics: []string{}, Codec: pghub.KeyValueCodec{}},
 	}, s, "no topic, no origin, no proxy, and of limits the gateway's own")
 	require.Equal(t, 10*time.Second, configured(t, "--topics", "t", "--grace", "0s").grace)
 }
@@ -94,8 +98,8 @@ func TestDefaults(t *testing.T) {
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	for _, flag := range newCommand(io.Discard, io.Discard).Commands[0].Flags {
 		name := flag.Names()[0]
-		value := map[bool]string{true: "true", false: "7"}[name == "no-viewer" || name == "allow-credentials"]
-		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat", "read-timeout", "reconnect-max"} {
+		value := map[bool]string{true: "true", false: "7"}[slices.Contains([]string{"no-viewer", "allow-credentials", "compress", "access-log"}, name)]
+		for _, period := range []string{"grace", "slow-timeout", "write-timeout", "ping-interval", "ping-timeout", "heartbeat", "read-timeout", "reconnect-max", "history-linger"} {
 			if name == period {
 				value = "7s"
 			}

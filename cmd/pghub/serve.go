@@ -15,6 +15,7 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 	text := func(name, usage, value string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Value: value, Sources: from(name)}
 	}
+	const past = "What was before"
 	const users = "Tokens a user"
 	user := func(name, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Sources: from(name), Category: users}
@@ -43,6 +44,10 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 			text("base-path", "`PATH` that all routes are under", "/"),
 			list("topics", "`PATTERN`s of topics that clients may listen to, with commas between; '*' is all"),
 			list("publish", "`PATTERN`s of topics that clients may publish to; none: POST /notify is off"),
+			&cli.StringSliceFlag{Name: "stream", Usage: "`TOPIC`s of the durable stream, of --topics: who comes back gets what it has missed", Sources: from("stream"), Category: past},
+			&cli.IntFlag{Name: "history-events", Usage: "of all other topics together that are remembered for who comes back (none)", Sources: from("history-events"), Category: past, HideDefault: true},
+			&cli.IntFlag{Name: "history-bytes", Usage: "of these events at most (16777216)", Sources: from("history-bytes"), Category: past, HideDefault: true},
+			&cli.DurationFlag{Name: "history-linger", Usage: "for which a topic without clients is remembered (5m)", Sources: from("history-linger"), Category: past, HideDefault: true},
 			text("token", "a `SECRET` that clients must show, as Authorization: Bearer or as ?token=; better in PGHUB_TOKEN", ""),
 			user("jwt-key", "`FILE` with the key of tokens a user (JWT): a public key as PEM (RS, PS, ES, EdDSA), or a secret (HS)"),
 			user("jwt-jwks", "`URL` of the set of keys (JWKS) of such tokens, which is fetched again as they change"),
@@ -59,6 +64,8 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 			text("tls-client-ca", "`FILE` with the authorities of certificates that clients must show", ""),
 			text("codec", "how payloads are decoded: keyvalue (as pghub sends) or json (the payload is the value)", "keyvalue"),
 			text("name", "of the hub, in the application_name of its connection", ""),
+			on("compress", "offer permessage-deflate to WebSockets"),
+			on("access-log", "a line in the log for every request"),
 			on("no-viewer", "leave out the page at /"),
 			number("max-clients", "clients at once (10000)"),
 			number("max-clients-per-address", "of these from one address (100)"),

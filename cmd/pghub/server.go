@@ -10,13 +10,16 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/gateway"
+	"github.com/pghub/pghub/stream"
 )
 
 // server is what pghub serve runs.
@@ -64,6 +67,11 @@ func (s *server) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(s.gateway.StreamTopics) > 0 {
+		if s.gateway.Stream, err = s.openStream(ctx, hub, pool); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	gw, err := gateway.New(hub, s.gateway)
 	if err != nil {
 		return err
@@ -94,6 +102,33 @@ func (s *server) run(ctx context.Context) error {
 	}
 	s.logger.Info("stopping", "grace", s.grace)
 	return errors.Join(err, s.stop(ctx, gw, web, hub, pool))
+}
+
+// openStream opens the stream once the database can be reached. Before that nothing is served: what a client has missed could not
+// be said. It returns nil when ctx ends.
+func (s *server) openStream(ctx context.Context, hub *pghub.Hub, pool *pgxpool.Pool) (*stream.Stream, error) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, s.reconnectMax) {
+		err := pool.Ping(ctx)
+		var refused *pgconn.PgError
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil
+		case err == nil:
+			opened, err := stream.Open(ctx, hub, stream.Config{Live: s.gateway.StreamTopics})
+			if ctx.Err() != nil {
+				return nil, nil
+			}
+			return opened, err
+		case errors.As(err, &refused) && !strings.HasPrefix(refused.Code, "57") && !strings.HasPrefix(refused.Code, "53"): // waiting would not mend it
+			return nil, err
+		}
+		s.logger.Warn("the database cannot be reached, and --stream needs it", "error", err, "again", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
 }
 
 // onSignal calls a function at every signal of a kind until stop is called, which waits for its end.

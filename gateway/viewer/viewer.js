@@ -17,6 +17,7 @@ const show = value => JSON.stringify(value, null, 1) // on one line, with blanks
 const topics = new Map(); // name -> in effect
 let socket, retry, attempts = 0, number = 0, lost = false;
 const asked = new Map(); // id of an operation -> topic
+const begins = new Map(); // topic -> the id behind which it goes on
 
 function setState(state, text) {
   $("state").dataset.state = state;
@@ -86,7 +87,7 @@ function connect() {
     attempts = 0;
     setState("connected", "connected");
     say("", false);
-    if (lost) row("gap", "gateway", "", "connected again: events may be missing before this line");
+    if (lost) row("gap", "gateway", "", $("since") ? "connected again" : "connected again: events may be missing before this line");
     lost = false;
     for (const topic of topics.keys()) ask("subscribe", topic);
   };
@@ -107,15 +108,16 @@ function connect() {
 function ask(op, topic) {
   if (socket?.readyState !== WebSocket.OPEN) return;
   asked.set(++number, topic);
-  socket.send(JSON.stringify({ op, id: number, topics: [topic] }));
+  socket.send(JSON.stringify({ op, id: number, topics: [topic], since: op === "subscribe" && begins.get(topic) || undefined }));
 }
 
 function received(m) {
   if (m.op) return answered(m);
   if (m.topic !== null) {
     const undecodable = "undecodable" in m;
+    if (m.id) begins.set(m.topic, m.id);
     row(undecodable ? "undecodable" : "event", m.topic, m.key.map(k => k.rawJSON ?? String(k)).join(","),
-      undecodable ? m.payload : m.value === null ? "" : show(m.value), undecodable ? `a plain NOTIFY, shown as it came: ${m.undecodable}` : "");
+      undecodable ? m.payload : m.value === null ? "" : show(m.value), undecodable ? `a plain NOTIFY, shown as it came: ${m.undecodable}` : "", m.id);
     return;
   }
   const a = m.value;
@@ -125,18 +127,32 @@ function received(m) {
   }
   const words = {
     subscribe: `subscribed to ${a.topic}`, disconnect: "the database is away: events may be missing from here",
-    reconnect: "the database is back: events arrive again", lag: `${a.dropped} events dropped: this page was too slow`,
+    reconnect: "the database is back: events arrive again", lag: a.dropped === null ? `events of ${a.topics.join(", ")} are missing here: ${gone[a.reason] ?? a.reason}` : `${a.dropped} events dropped: this page was too slow`,
+    replay: `${a.topics?.join(", ")}: what was before`, live: `${a.topics?.join(", ")}: as it happens`,
     connect: "connected to the database", stop: "the hub was stopped", close: "closed by the gateway",
   };
   row(["disconnect", "reconnect", "lag"].includes(a.action) ? "gap" : "advisory", a.action, "", words[a.action] ?? show(a));
 }
 
+const gone = {
+  expired: "they are not kept any more", foreign: "the position is not one of this server", history: "this process does not remember them",
+  unknown: "nobody keeps them",
+};
+
 function answered(m) {
   const topic = asked.get(m.id);
   asked.delete(m.id);
-  if (m.op === "subscribed" && topics.has(topic)) topics.set(topic, true);
+  if (m.op === "subscribed" && topics.has(topic)) {
+    if (m.topics.length !== 1 || m.topics[0] !== topic) { // a pattern, and what it stands for
+      topics.delete(topic);
+      for (const name of m.topics) topics.set(name, true);
+      remember();
+    } else topics.set(topic, true);
+    for (const name of m.topics) if (m.since && !begins.has(name)) begins.set(name, m.since);
+  }
   if (m.op === "error") {
     topics.delete(topic);
+    begins.delete(topic);
     remember();
     $("refused").textContent = `${topic ?? "Request"}: ${m.message}`;
   }
@@ -163,6 +179,7 @@ function renderTopics() {
     remove.setAttribute("aria-label", `Unsubscribe from ${topic}`);
     remove.onclick = () => {
       topics.delete(topic);
+      begins.delete(topic);
       ask("unsubscribe", topic);
       remember();
       renderTopics();
@@ -179,6 +196,7 @@ $("subscribe").onsubmit = submitted => {
   $("refused").textContent = "";
   if (topic && !topics.has(topic)) {
     topics.set(topic, false);
+    if ($("since")?.value) begins.set(topic, $("since").value.trim());
     ask("subscribe", topic);
     remember();
     renderTopics();
@@ -191,8 +209,8 @@ $("subscribe").onsubmit = submitted => {
 
 let rows = [], fresh = [], total = 0, paused = false, scheduled = false;
 
-function row(kind, topic, key, value, note = "") {
-  const r = { kind, topic, key, value, note, at: new Date() };
+function row(kind, topic, key, value, note = "", id = "") {
+  const r = { kind, topic, key, value, note, id, at: new Date() };
   if (kind === "event" || kind === "undecodable") total++;
   rows.unshift(r);
   rows.length = Math.min(rows.length, most);
@@ -239,12 +257,51 @@ function element(r) {
     span.textContent = r[name];
     return span;
   }));
+  if (r.kind === "event" || r.kind === "undecodable") li.append(tools(r, li));
   if (r.note) {
     const note = document.createElement("small");
     note.textContent = r.note;
-    li.lastElementChild.append(document.createElement("br"), note);
+    li.querySelector(".value").append(document.createElement("br"), note);
   }
   return li;
+}
+
+const long = 240; // characters of a value that is folded
+
+// tools are what can be done with an event: unfold a long value, copy it, and begin behind it elsewhere.
+function tools(r, li) {
+  const box = document.createElement("span");
+  box.className = "do";
+  const button = (text, label, act) => {
+    const b = document.createElement("button");
+    b.type = "button";
+    b.className = "quiet";
+    b.textContent = text;
+    b.setAttribute("aria-label", label);
+    b.onclick = () => act(b);
+    box.append(b);
+  };
+  if (r.value.length > long) {
+    li.dataset.folded = true;
+    button("Unfold", "Show the whole value", b => {
+      li.dataset.folded = li.dataset.folded !== "true";
+      b.textContent = li.dataset.folded === "true" ? "Unfold" : "Fold";
+    });
+  }
+  if (r.value) button("Copy", "Copy the value", b => copy(r.value, b));
+  if (r.id) button("Id", `Copy the id ${r.id}`, b => copy(r.id, b));
+  return box;
+}
+
+async function copy(text, button) {
+  const was = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not allowed";
+  }
+  setTimeout(() => { button.textContent = was; }, 1200);
 }
 
 function matches(r) {

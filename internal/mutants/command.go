@@ -6,6 +6,10 @@ var commandArea = area{
 	packages: []string{"cmd/pghub"},
 	mutants: []mutant{
 		// Flags.
+		one("a history flag read from another's name", "configure.go", `cmd.Int("history-events"), cmd.Int("history-bytes")`, `cmd.Int("history-bytes"), cmd.Int("history-events")`, "TestEveryFlagReachesItsPlace"),
+		one("pg_eventserv's settings before ours", "config.go", "\t\tchain = append(chain, &eventservValue{f, key})\n", "\t\tchain = append([]cli.ValueSource{&eventservValue{f, key}}, chain...)\n", "TestSettingsOfEventserv"),
+		one("open to all because of a port", "eventserv.go", `host = "127.0.0.1" //`, `host = "0.0.0.0" //`, "TestSettingsOfEventserv"),
+		one("a stream that nobody opens", "server.go", "\tif len(s.gateway.StreamTopics) > 0 {\n", "\tif len(s.gateway.StreamTopics) > 1 {\n", "TestServeStream"),
 		sampled(one("a flag read from another's name", "configure.go", `MaxTopicsTotal: cmd.Int("max-topics-total")`, `MaxTopicsTotal: cmd.Int("max-topics")`, "TestEveryFlagReachesItsPlace")),
 		one("one limit for the other", "configure.go", `MaxClients: cmd.Int("max-clients"), MaxClientsPerAddress: cmd.Int("max-clients-per-address")`, `MaxClients: cmd.Int("max-clients-per-address"), MaxClientsPerAddress: cmd.Int("max-clients")`, "TestEveryFlagReachesItsPlace"),
 		one("one timeout for the other", "configure.go", `PingTimeout: cmd.Duration("ping-timeout")`, `PingTimeout: cmd.Duration("ping-interval")`, "TestEveryFlagReachesItsPlace"),
@@ -31,8 +35,8 @@ var commandArea = area{
 		one("a grace time of nothing", "configure.go", "\tcase d > 0:\n", "\tcase d >= 0:\n", "TestDefaults"),
 		one("words that are taken for flags", "serve.go", "if cmd.Args().Present() {", "if false {", "TestMistakesAreNamed"),
 		one("a variable of another name", "config.go", `strings.ReplaceAll(name, "-", "_")`, `strings.ReplaceAll(name, "-", "")`, "TestEveryFlagHasItsVariable TestPrecedence"),
-		one("the file before the environment", "config.go", "cli.NewValueSourceChain(append(chain, &fileValue{f, key})...)", "cli.NewValueSourceChain(append([]cli.ValueSource{&fileValue{f, key}}, chain...)...)", "TestPrecedence"),
-		one("settings that nobody knows", "config.go", "if !slices.Contains(known, key) {", "if !slices.Contains(known, key) && key == \"\" {", "TestMistakesAreNamed"),
+		one("the file before the environment", "config.go", "\tchain = append(chain, &fileValue{f, key})\n", "\tchain = append([]cli.ValueSource{&fileValue{f, key}}, chain...)\n", "TestPrecedence"),
+		one("settings that nobody knows", "config.go", "if !slices.Contains(known, key) && !isEventserv(key) {", "if !slices.Contains(known, key) && key == \"\" {", "TestMistakesAreNamed"),
 		one("a file that cannot be read and is passed over", "config.go", "\tif f.err != nil {\n\t\treturn f.err\n\t}\n", "", "TestMistakesAreNamed"),
 		one("lists of the file in one piece", "config.go", `strings.Join(parts, ",")`, `strings.Join(parts, ";")`, "TestPrecedence"),
 		one("any level of the log", "command.go", "\t\treturn nil, fmt.Errorf(\"--log-level", "\t\t_ = fmt.Errorf(\"--log-level", "TestMistakesAreNamed"),

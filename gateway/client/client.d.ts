@@ -1,0 +1,81 @@
+/** An event of a topic. */
+export interface PghubEvent<V = unknown> {
+  type: "event";
+  topic: string;
+  /** Integers beyond 2^53 lose digits with JSON.parse: see {@link Options.parse}. */
+  key: number[];
+  value: V;
+  /** How far one has come with it: for `since`. Missing where the gateway keeps nothing of the topic. */
+  id?: string;
+  /** Why the payload is none of pghub, and what it was. */
+  undecodable?: string;
+  payload?: string;
+}
+
+/** Events may be, or are, missing at this place: fetch again what you keep. */
+export interface PghubGap {
+  type: "gap";
+  /**
+   * disconnect: this connection was lost, and the gateway keeps nothing of these topics · database: the gateway's was · lag: this client was
+   * too slow · queue: the loop that takes the events was · expired, foreign, history, unknown: what was missed is not kept any more.
+   */
+  reason: "disconnect" | "database" | "lag" | "queue" | "expired" | "foreign" | "history" | "unknown";
+  /** How many events, if that is known. */
+  dropped: number | null;
+  topics: string[];
+}
+
+export type State = "connecting" | "open" | "waiting" | "closed";
+
+export interface Options {
+  /** Shown to the gateway. A function is asked before each attempt to connect. */
+  token?: string | (() => string | Promise<string>);
+  /** Called when the state changes; reason says why the connection is lost. */
+  onState?: (state: State, reason?: string) => void;
+  /** Milliseconds to the next attempt: a random time up to minDelay (250) doubled each time, at most maxDelay (10,000). */
+  minDelay?: number;
+  maxDelay?: number;
+  /** Milliseconds without a message until the gateway is asked (25,000), and then until the connection counts as lost (10,000). */
+  pingInterval?: number;
+  pingTimeout?: number;
+  /** How many events of a subscription wait for the loop that takes them: 10,000. Then the oldest give way to a gap. */
+  maxQueue?: number;
+  /** Reads messages; JSON.parse. */
+  parse?: (text: string) => any;
+  /** The class to connect with; that of the platform. */
+  WebSocket?: new (url: string | URL, protocols?: string[]) => any;
+}
+
+export interface SubscribeOptions {
+  /** Begin behind this id, at a time (RFC 3339), or at "earliest". It counts for topics that this client is not subscribed to yet. */
+  since?: string;
+  maxQueue?: number;
+}
+
+/** Connects to the gateway at a URL, https://host/prefix/, and goes on connecting until close. */
+export function connect(url: string | URL, options?: Options): Client;
+
+export class Client {
+  constructor(url: string | URL, options?: Options);
+  readonly state: State;
+  /** Subscribes to topics. Events come in order; a topic that is refused has the loop over them throw a {@link PghubError}. */
+  subscribe<V = unknown>(topics: string, ...more: (string | SubscribeOptions)[]): Subscription<V>;
+  /** Ends all subscriptions, and the connection. */
+  close(): void;
+}
+
+export class Subscription<V = unknown> implements AsyncIterableIterator<PghubEvent<V> | PghubGap> {
+  readonly topics: string[];
+  /** Fulfilled when all topics are in effect for the first time: what is committed from then on comes. Rejected with what the loop throws. */
+  readonly ready: Promise<void>;
+  next(): Promise<IteratorResult<PghubEvent<V> | PghubGap, undefined>>;
+  return(): Promise<IteratorResult<PghubEvent<V> | PghubGap, undefined>>;
+  close(): void;
+  [Symbol.asyncIterator](): this;
+}
+
+export class PghubError extends Error {
+  /** As in the gateway's README: topic_not_allowed, not_authorized … */
+  code: string;
+  topic?: string;
+}

@@ -1,0 +1,350 @@
+// @pghub/client: events of PostgreSQL from a pghub gateway. One WebSocket for all topics, which comes back by itself and goes on
+// where it was. The types, and what each part does, are in client.d.ts.
+
+/** Opens a connection to a gateway. */
+export function connect(url, options) {
+  return new Client(url, options);
+}
+
+export class PghubError extends Error {
+  constructor(code, message, topic) {
+    super(message);
+    this.name = "PghubError";
+    this.code = code;
+    this.topic = topic;
+  }
+}
+
+// What another time may help against.
+const passing = new Set(["not_connected", "too_many_clients", "too_many_topics_total", "too_many_topics_from_address", "too_many_operations", "shutting_down", "internal"]);
+
+const defaults = { minDelay: 250, maxDelay: 10_000, pingInterval: 25_000, pingTimeout: 10_000, maxQueue: 10_000, parse: JSON.parse };
+
+export class Client {
+  #url; #options;
+  #socket = null; #open = false; #closed = false;
+  #retry; #attempts = 0;
+  #ping; #pong;
+  #lastID = 0;
+  #asked = new Map(); // id of an operation -> what was asked for
+  #topics = new Map(); // name -> its topic
+  #behind = new Set(); // names of topics whose events come from the past just now
+
+  constructor(url, options = {}) {
+    this.#url = new URL("ws", new URL(url, globalThis.location?.href));
+    this.#url.protocol = this.#url.protocol.replace(/^http/, "ws");
+    this.#options = { ...defaults, ...options };
+    this.#connect();
+  }
+
+  /** "connecting", "open", "waiting" or "closed". */
+  state = "connecting";
+
+  subscribe(...topics) {
+    const last = topics.at(-1), options = typeof last === "object" ? topics.pop() : {};
+    if (this.#closed) throw new PghubError("closed", "the client is closed");
+    if (!topics.length) throw new PghubError("bad_request", "name a topic");
+    const subscription = new Subscription([...new Set(topics)], options.maxQueue ?? this.#options.maxQueue, () => this.#leave(subscription));
+    const fresh = [];
+    for (const name of subscription.topics) {
+      let topic = this.#topics.get(name);
+      if (!topic) {
+        // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way.
+        topic = { name, cursor: options.since ?? "", begun: false, live: false, subscriptions: new Set() };
+        this.#topics.set(name, topic);
+        fresh.push(topic);
+      }
+      topic.subscriptions.add(subscription);
+      if (topic.begun) subscription._begun(name);
+    }
+    if (this.#open && fresh.length) this.#ask(fresh);
+    return subscription;
+  }
+
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stopTimers();
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(1000);
+    for (const topic of this.#topics.values()) for (const s of topic.subscriptions) s.close();
+    this.#topics.clear();
+    this.#say("closed");
+  }
+
+  #say(state, reason) {
+    this.state = state;
+    this.#options.onState?.(state, reason);
+  }
+
+  #stopTimers() {
+    clearTimeout(this.#retry);
+    clearTimeout(this.#ping);
+    clearTimeout(this.#pong);
+  }
+
+  // ---- the connection
+
+  async #connect() {
+    this.#say("connecting");
+    let socket;
+    try {
+      const token = typeof this.#options.token === "function" ? await this.#options.token() : this.#options.token;
+      if (this.#closed) return;
+      const WebSocket = this.#options.WebSocket ?? globalThis.WebSocket;
+      socket = new WebSocket(this.#url, token ? ["pghub", "pghub.token." + escaped(token)] : ["pghub"]);
+    } catch (error) {
+      return this.#lost(error.message);
+    }
+    this.#socket = socket;
+    socket.onopen = () => {
+      if (socket !== this.#socket) return;
+      this.#open = true;
+      this.#attempts = 0;
+      this.#say("open");
+      this.#watch();
+      const groups = Map.groupBy ? Map.groupBy(this.#topics.values(), t => t.cursor) : grouped(this.#topics.values());
+      for (const topics of groups.values()) this.#ask(topics);
+    };
+    socket.onmessage = message => {
+      if (socket !== this.#socket) return;
+      this.#received(message.data);
+    };
+    socket.onclose = closed => {
+      if (socket !== this.#socket) return;
+      this.#lost(closed.reason || `closed with code ${closed.code}`);
+    };
+    socket.onerror = () => {}; // onclose follows
+  }
+
+  #lost(reason) {
+    if (this.#closed) return;
+    this.#stopTimers();
+    this.#socket = null;
+    this.#open = false;
+    this.#asked.clear();
+    this.#behind.clear();
+    for (const topic of this.#topics.values()) topic.live = false;
+    this.#say("waiting", reason);
+    // Full jitter: clients that were cut off together do not come back together.
+    const most = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** this.#attempts++);
+    this.#retry = setTimeout(() => this.#connect(), Math.random() * most);
+  }
+
+  // watch finds out whether the other side is still there: a browser does not.
+  #watch() {
+    clearTimeout(this.#ping);
+    this.#ping = setTimeout(() => {
+      this.#send({ op: "ping", id: 0 });
+      this.#pong = setTimeout(() => {
+        const socket = this.#socket;
+        this.#lost("no answer");
+        socket?.close();
+      }, this.#options.pingTimeout);
+    }, this.#options.pingInterval);
+  }
+
+  #send(operation) {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(operation));
+  }
+
+  // ---- operations
+
+  #ask(topics) {
+    const id = ++this.#lastID;
+    topics = topics.filter(t => this.#topics.get(t.name) === t);
+    if (!topics.length) return;
+    this.#asked.set(id, topics);
+    this.#send({ op: "subscribe", id, topics: topics.map(t => t.name), since: topics[0].cursor || undefined });
+  }
+
+  #leave(subscription) {
+    const gone = [];
+    for (const name of subscription.topics) {
+      const topic = this.#topics.get(name);
+      if (topic?.subscriptions.delete(subscription) && !topic.subscriptions.size) {
+        this.#topics.delete(name);
+        gone.push(name);
+      }
+    }
+    if (gone.length) this.#send({ op: "unsubscribe", id: ++this.#lastID, topics: gone });
+  }
+
+  #answered(m) {
+    if (m.op === "pong") return clearTimeout(this.#pong);
+    const topics = this.#asked.get(m.id)?.filter(t => this.#topics.get(t.name) === t);
+    this.#asked.delete(m.id);
+    if (!topics) return;
+    if (m.op === "subscribed") {
+      for (const topic of topics) {
+        topic.live = !this.#behind.has(topic.name);
+        if (!m.since && topic.begun) this.#gap([topic.name], "disconnect", null); // nothing is kept
+        if (m.since && !topic.cursor) topic.cursor = m.since;
+        topic.begun = true;
+        for (const s of topic.subscriptions) s._begun(topic.name);
+        topic.ofStream = m.stream?.includes(topic.name);
+      }
+    } else if (m.op === "error") {
+      if (m.error === "no_history") {
+        for (const topic of topics) topic.cursor = "";
+        return this.#ask(topics);
+      }
+      if (passing.has(m.error)) {
+        const socket = this.#socket;
+        setTimeout(() => { if (socket === this.#socket) this.#ask(topics); }, this.#options.minDelay + Math.random() * 1000);
+        return;
+      }
+      const error = new PghubError(m.error, m.message, m.topic);
+      const [refused, rest] = m.topic ? [topics.filter(t => t.name === m.topic), topics.filter(t => t.name !== m.topic)] : [topics, []];
+      for (const topic of refused) {
+        this.#topics.delete(topic.name);
+        for (const s of topic.subscriptions) s._fail(error);
+      }
+      this.#ask(rest);
+    }
+  }
+
+  // ---- events
+
+  #received(text) {
+    this.#watch();
+    const m = this.#options.parse(text);
+    if (m.op) return this.#answered(m);
+    if (m.topic === null) return this.#advised(m.value);
+    const topic = this.#topics.get(m.topic);
+    if (!topic) return;
+    if (m.id) {
+      topic.cursor = moved(topic.cursor, m.id);
+      // All live topics have come as far.
+      if (topic.live) for (const other of this.#topics.values()) if (other.live) other.cursor = moved(other.cursor, m.id);
+    }
+    for (const s of topic.subscriptions) s._push({ type: "event", ...m });
+  }
+
+  #advised(a) {
+    switch (a.action) {
+      case "replay":
+        for (const name of a.topics) {
+          this.#behind.add(name);
+          const topic = this.#topics.get(name);
+          if (topic) topic.live = false;
+        }
+        break;
+      case "live":
+        for (const name of a.topics) {
+          this.#behind.delete(name);
+          const topic = this.#topics.get(name);
+          if (topic?.begun) topic.live = true; // else when it is answered
+        }
+        break;
+      case "lag":
+        this.#gap(a.topics ?? [...this.#topics.keys()], a.reason ?? "lag", a.dropped);
+        break;
+      case "reconnect": // of the gateway to the database: what is kept by a stream has no gap
+        this.#gap([...this.#topics.values()].filter(t => !t.ofStream).map(t => t.name), "database", null);
+        break;
+    }
+  }
+
+  #gap(topics, reason, dropped) {
+    const told = new Set();
+    for (const name of topics) for (const s of this.#topics.get(name)?.subscriptions ?? []) told.add(s);
+    for (const s of told) s._push({ type: "gap", reason, dropped: dropped ?? null, topics: topics.filter(t => s.topics.includes(t)) });
+  }
+}
+
+export class Subscription {
+  #waiting = []; #taker = null; #error = null; #ended = false; #leave; #most; #pending; #ready; #refused;
+
+  constructor(topics, most, leave) {
+    this.topics = topics;
+    this.#pending = new Set(topics);
+    this.ready = new Promise((resolve, reject) => { this.#ready = resolve; this.#refused = reject; });
+    this.ready.catch(() => {}); // the loop throws, too
+    this.#most = most;
+    this.#leave = leave;
+  }
+
+  close() {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#waiting = [];
+    this.#refused(new PghubError("closed", "the subscription is closed"));
+    this.#leave();
+    this.#taker?.resolve({ done: true, value: undefined });
+    this.#taker = null;
+  }
+
+  next() {
+    if (this.#waiting.length) return Promise.resolve({ done: false, value: this.#waiting.shift() });
+    if (this.#error) {
+      const error = this.#error;
+      this.#error = null;
+      this.#ended = true;
+      return Promise.reject(error);
+    }
+    if (this.#ended) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve, reject) => { this.#taker = { resolve, reject }; });
+  }
+
+  return() {
+    this.close();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator]() { return this; }
+
+  // Of the client.
+  _push(event) {
+    if (this.#ended || this.#error) return;
+    if (this.#taker) {
+      const taker = this.#taker;
+      this.#taker = null;
+      return taker.resolve({ done: false, value: event });
+    }
+    this.#waiting.push(event);
+    if (this.#waiting.length > this.#most) {
+      // The oldest event gives way to a gap in its place.
+      const gap = this.#waiting[0].type === "gap" && this.#waiting[0].reason === "queue" ? this.#waiting.shift() : { type: "gap", reason: "queue", dropped: 0, topics: this.topics };
+      const lost = this.#waiting.shift();
+      this.#waiting.unshift({ ...gap, dropped: gap.dropped + (lost.type === "event" ? 1 : 0) });
+    }
+  }
+
+  // Of the client.
+  _begun(topic) {
+    this.#pending.delete(topic);
+    if (!this.#pending.size) this.#ready();
+  }
+
+  // Of the client.
+  _fail(error) {
+    if (this.#ended) return;
+    this.#refused(error);
+    this.#error = error;
+    this.#leave();
+    if (this.#taker) {
+      const taker = this.#taker;
+      this.#taker = null;
+      this.#ended = true;
+      this.#error = null;
+      taker.reject(error);
+    }
+  }
+}
+
+// A cursor is a position of the stream, or ~ and a number of the gateway's memory, or both. moved replaces its part.
+function moved(cursor, id) {
+  const at = cursor.indexOf("~"), stream = at < 0 ? cursor : cursor.slice(0, at), memory = at < 0 ? "" : cursor.slice(at);
+  return id.startsWith("~") ? stream + id : id + memory;
+}
+
+function grouped(topics) {
+  const groups = new Map();
+  for (const t of topics) groups.set(t.cursor, [...(groups.get(t.cursor) ?? []), t]);
+  return groups;
+}
+
+// All that is no character of a subprotocol is percent-encoded.
+const escaped = token => encodeURIComponent(token).replace(/[()]/g, c => "%" + c.charCodeAt(0).toString(16));

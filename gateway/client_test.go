@@ -1,0 +1,295 @@
+package gateway_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/gateway"
+	"github.com/pghub/pghub/gateway/internal/browser"
+	"github.com/pghub/pghub/internal/faultproxy"
+	"github.com/pghub/pghub/internal/pgtest"
+	pghubsql "github.com/pghub/pghub/sql"
+)
+
+// line is what client/harness.mjs prints.
+type line struct {
+	Client               int
+	Type, Topic, State   string
+	Reason, Error, Value string
+	Number               int
+}
+
+// node runs the client in Node, or, if no topic is named, event streams, and returns what they say.
+func node(t *testing.T, url string, clients int, topics ...string) (next func() (line, bool)) {
+	t.Helper()
+	program, err := exec.LookPath("node")
+	version := 0
+	if err == nil {
+		var out []byte
+		out, err = exec.Command(program, "--version").Output()
+		major, _, _ := strings.Cut(strings.TrimPrefix(string(out), "v"), ".")
+		version, _ = strconv.Atoi(major)
+	}
+	if err != nil || version < 20 {
+		const missing = "NOT TESTED: no Node 20 or later found (for example: apt-get install npm)"
+		if os.Getenv("CI") != "" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	script := "client/harness.mjs"
+	if len(topics) == 0 {
+		script = "client/eventsources.mjs"
+	}
+	args := append([]string{script, url, strconv.Itoa(clients)}, topics...)
+	if version < 22 { // where WebSocket is not there by itself
+		args = append([]string{"--experimental-websocket", "--no-warnings"}, args...)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := make(chan line, 1000)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			var raw struct {
+				Client                     int
+				Type, Topic, State, Reason string
+				Error                      string
+				Value                      json.RawMessage
+			}
+			if err := json.Unmarshal(scanner.Bytes(), &raw); err != nil {
+				raw.Error = err.Error()
+			}
+			l := line{Client: raw.Client, Type: raw.Type, Topic: raw.Topic, State: raw.State, Reason: raw.Reason, Error: raw.Error, Value: string(raw.Value)}
+			l.Number, _ = strconv.Atoi(l.Value)
+			lines <- l
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // or it has ended
+		for range lines {
+		}
+		_ = cmd.Wait() // killed, or not
+	})
+	return func() (line, bool) {
+		select {
+		case l, more := <-lines:
+			return l, more
+		case <-time.After(3 * waiting):
+			t.Error("the client says nothing")
+			return line{}, false
+		}
+	}
+}
+
+// behindProxy has clients connect through a proxy that can cut them off.
+func (f *fixture) behindProxy() *faultproxy.Proxy {
+	f.t.Helper()
+	proxy, err := faultproxy.New(f.http.Listener.Addr().String())
+	require.NoError(f.t, err)
+	f.t.Cleanup(proxy.Close)
+	f.http.URL = "http://" + proxy.Addr()
+	return proxy
+}
+
+// inEffect waits until a client in Node has subscribed.
+func inEffect(t *testing.T, next func() (line, bool)) {
+	t.Helper()
+	for l, more := next(); l.State != "ready"; l, more = next() {
+		require.True(t, more)
+	}
+}
+
+func TestClientInNode(t *testing.T) {
+	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"a", "b", "plain"}, HistoryEvents: 100})
+	proxy := f.behindProxy()
+	next := node(t, f.url("/"), 1, "a", "plain")
+	event := func() line {
+		for {
+			l, more := next()
+			require.True(t, more)
+			if l.State == "" {
+				return l
+			}
+		}
+	}
+	inEffect(t, next)
+	p.publish(t, "a", 1)
+	require.Equal(t, 1, event().Number)
+	f.notify("plain", "e:2")
+	require.Equal(t, 2, event().Number)
+	for n := 3; n < 30; n += 2 {
+		proxy.Reset()
+		p.publish(t, "a", n)
+		require.Equal(t, line{Type: "event", Topic: "a", Value: strconv.Itoa(n), Number: n}, event())
+		f.notify("plain", fmt.Sprintf("e:%d", n+1))
+		require.Equal(t, line{Type: "event", Topic: "plain", Value: strconv.Itoa(n + 1), Number: n + 1}, event())
+	}
+	_, err := f.pool.Exec(f.ctx(), "SELECT pg_terminate_backend($1)", f.hub.Stats().PID)
+	require.NoError(t, err)
+	require.Equal(t, line{Type: "gap", Reason: "database"}, event(), "of the topic that is no stream's")
+	f.notify("plain", `e:"end"`)
+	require.Equal(t, `"end"`, event().Value)
+	_, more := next()
+	for ; more; _, more = next() {
+	}
+	eventually(t, "it has left", func() bool { return f.gw.Stats().WebSockets == 0 })
+}
+
+func TestClientInNodeIsRefused(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"a"}})
+	next := node(t, f.url("/"), 1, "secret")
+	for l, more := next(); ; l, more = next() {
+		require.True(t, more)
+		if l.Error != "" {
+			require.Equal(t, "topic_not_allowed", l.Error)
+			return
+		}
+	}
+}
+
+// Without a history what a lost connection may have missed is a gap.
+func TestClientInNodeHasGaps(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"a"}})
+	proxy := f.behindProxy()
+	next := node(t, f.url("/"), 1, "a")
+	inEffect(t, next)
+	f.notify("a", "e:1")
+	for l, more := next(); l.Number != 1; l, more = next() {
+		require.True(t, more)
+	}
+	proxy.Reset()
+	for l, more := next(); l.Type != "gap"; l, more = next() {
+		require.True(t, more)
+	}
+}
+
+func TestClientInBrowser(t *testing.T) {
+	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"*"}, HistoryEvents: 100})
+	proxy := f.behindProxy()
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/healthz")), chromedp.Evaluate[chromedp.Void](`
+		window.got = [], window.gaps = [];
+		import("/pg/client.js").then(async ({ connect }) => {
+			window.client = connect("/pg/", { minDelay: 10, maxDelay: 50 });
+			const events = client.subscribe("a", "b");
+			events.ready.then(() => window.ready = true);
+			for await (const e of events) (e.type === "event" ? got : gaps).push(e.type === "event" ? e.topic + e.value : e.reason);
+			window.ended = true;
+		});`), browser.Becomes(`window.ready === true`))
+	want := []string{}
+	for n := range 10 {
+		proxy.Reset()
+		p.publish(t, streamed[n%2], n)
+		want = append(want, streamed[n%2]+strconv.Itoa(n))
+		text, err := json.Marshal(want)
+		require.NoError(t, err)
+		browser.Do(ctx, t, browser.Becomes(`JSON.stringify(got) === %q`, string(text)))
+	}
+	browser.Do(ctx, t, browser.Becomes(`gaps.length === 0`), chromedp.Evaluate[chromedp.Void](`client.close()`), browser.Becomes(`window.ended === true`))
+	resp, err := http.Get(f.url("/client.js"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, "text/javascript; charset=utf-8", resp.Header.Get("Content-Type"))
+}
+
+// Three hundred EventSources, of which Chromium has fifty, through a restart of the database and one of the program: nothing is
+// missed, and nothing comes twice.
+func TestManyEventSourcesThroughRestarts(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	database := pgtest.Private(t, pgtest.Options{})
+	installer := pgtest.Conn(t, database.DSN())
+	require.NoError(t, pghubsql.Install(t.Context(), installer))
+	require.NoError(t, installer.Close(t.Context()))
+	cfg := gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, Retry: 100 * time.Millisecond, Origins: []string{"*"}}
+	first := newProcess(t, database.DSN(), cfg)
+	var now switched
+	now.Store(first.gw)
+	server := httptest.NewServer(&now)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	sent := 0
+	publish := func(n int) {
+		t.Helper()
+		conn := pgtest.Conn(t, database.DSN()) // one of a pool may be gone with the restart
+		for range n {
+			_, err := conn.Exec(t.Context(), "SELECT pghub.publish($1, value => to_json($2::int))", streamed[sent%2], sent)
+			require.NoError(t, err)
+			sent++
+		}
+		require.NoError(t, conn.Close(t.Context()))
+	}
+
+	const inNode, inBrowser, hosts = 250, 50, 10 // a browser has six connections to a host
+	next := node(t, server.URL+"/events?topic=a&topic=b", inNode)
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(server.URL+"/healthz"), chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`
+		window.got = Array.from({ length: %d }, () => []), window.begun = new Set(), window.lags = 0;
+		for (let i = 0; i < got.length; i++) {
+			const source = new EventSource("http://h" + i %% %d + ".localhost:" + location.port + "/events?topic=a&topic=b");
+			source.onmessage = e => got[i].push(JSON.parse(e.data).value);
+			source.addEventListener("advisory", e => {
+				const a = JSON.parse(e.data).value.action;
+				if (a === "subscribe") begun.add(i);
+				if (a === "lag") lags++;
+			});
+		}`, inBrowser, hosts)), browser.Becomes(`begun.size === %d`, inBrowser))
+	got := make([][]string, inNode)
+	begun, ended := make(map[int]bool), 0
+	take := func() {
+		l, more := next()
+		require.True(t, more)
+		switch {
+		case l.Type == "event" && l.Value == `"end"`:
+			ended++
+		case l.Type == "event":
+			got[l.Client] = append(got[l.Client], l.Value)
+		case l.State == "subscribe":
+			begun[l.Client] = true
+		default:
+			require.NotEqual(t, "lag", l.State)
+		}
+	}
+	for len(begun) < inNode {
+		take()
+	}
+	publish(20)
+	require.NoError(t, database.Restart(t.Context(), pgtest.Fast))
+	publish(20)
+	first.end(t)
+	publish(20) // while nobody serves
+	second := newProcess(t, database.DSN(), cfg)
+	now.Store(second.gw)
+	publish(20)
+	_, err := pgtest.Conn(t, database.DSN()).Exec(t.Context(), `SELECT pghub.publish('a', value => '"end"')`)
+	require.NoError(t, err)
+	for ended < inNode {
+		take()
+	}
+	want := make([]string, sent)
+	for i := range want {
+		want[i] = strconv.Itoa(i)
+	}
+	for i := range got {
+		require.Equal(t, want, got[i], "client %d", i)
+	}
+	browser.Do(ctx, t, browser.Becomes(`lags === 0 && got.every(g => g.join() === %q)`, strings.Join(want, ",")+",end"))
+	require.NoError(t, chromedp.Do(ctx, chromedp.Navigate("about:blank")))
+}

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/pghub/pghub"
+)
+
+// history is what this process remembers of topics that are not of a stream: a number of events, and of bytes, of all topics
+// together. Each event has a number.
+type history struct {
+	epoch  string // tells this process's numbers from others'
+	events int
+	bytes  int
+
+	mu         sync.Mutex
+	number     uint64 // of the last event, or of the last break
+	broken     uint64 // events may be missing before this
+	reconnects uint64 // that were taken down as breaks
+	lost       bool   // the connection is
+	since      map[string]uint64
+	dropped    map[string]uint64 // by topic: the last event that was dropped
+	kept       []remembered      // in the order of their numbers
+	size       int
+}
+
+type remembered struct {
+	number uint64
+	topic  string
+	data   []byte
+}
+
+func newHistory(epoch string, events, bytes int) *history {
+	return &history{epoch: epoch, events: events, bytes: bytes, since: make(map[string]uint64), dropped: make(map[string]uint64)}
+}
+
+// add remembers an event, and gives its message the number.
+func (h *history) add(topic string, message []byte) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.number++
+	message = withID(message, historyID(h.epoch, h.number))
+	h.kept = append(h.kept, remembered{h.number, topic, message})
+	h.size += itemCost + len(message)
+	drop := 0
+	for ; len(h.kept)-drop > h.events || h.size > h.bytes; drop++ {
+		oldest := &h.kept[drop]
+		h.size -= itemCost + len(oldest.data)
+		if _, known := h.since[oldest.topic]; known {
+			h.dropped[oldest.topic] = oldest.number
+		}
+		*oldest = remembered{}
+	}
+	h.kept = h.kept[drop:]
+	return message
+}
+
+// begin says that from now on no event of a topic is missed.
+func (h *history) begin(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.number++ // whoever has been here before it began may have missed something
+	h.since[topic] = h.number
+}
+
+// forget says that events of a topic are not followed any more.
+func (h *history) forget(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.since, topic)
+	delete(h.dropped, topic)
+}
+
+// look takes down a lost connection, in which events may be missed, once.
+func (h *history) look(reconnects uint64, lost bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if lost && !h.lost || reconnects != h.reconnects {
+		h.number++
+		h.broken = h.number
+	}
+	h.lost, h.reconnects = lost, reconnects
+}
+
+func (h *history) last() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.number
+}
+
+// reachesLocked says whether all events of topics behind a number are there.
+func (h *history) reachesLocked(number uint64, topics []string) bool {
+	if number < h.broken || number > h.number {
+		return false
+	}
+	return !slices.ContainsFunc(topics, func(t string) bool {
+		since, followed := h.since[t]
+		return !followed || number < since || number < h.dropped[t]
+	})
+}
+
+// start is the first number from which on nothing of topics is missing.
+func (h *history) start(topics []string) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	start := h.broken
+	for _, t := range topics {
+		start = max(start, h.since[t], h.dropped[t])
+	}
+	return start
+}
+
+// some returns a few events that follow a number. reaches: none is missing between.
+func (h *history) some(after uint64, topics []string) (found []remembered, reaches bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.reachesLocked(after, topics) {
+		return nil, false
+	}
+	i, _ := slices.BinarySearchFunc(h.kept, after+1, func(r remembered, number uint64) int {
+		return int(int64(r.number - number))
+	})
+	for ; i < len(h.kept) && len(found) < takeItems; i++ {
+		if slices.Contains(topics, h.kept[i].topic) {
+			found = append(found, h.kept[i])
+		}
+	}
+	return found, true
+}
+
+// historySource reads the history.
+type historySource struct{ *past }
+
+func (s historySource) has(topic string) bool { return !s.isLive(topic) }
+
+func (s historySource) read(_ context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
+	s.history.look(s.gateway.hub.Stats().Reconnects, s.gateway.hub.State() != pghub.StateListening)
+	for {
+		found, reaches := s.history.some(uint64(after.ID), topics)
+		if !reaches {
+			return false, &missing{"history", numbered(s.history.last())}
+		}
+		if len(found) == 0 {
+			return true, nil
+		}
+		for _, r := range found {
+			after = numbered(r.number)
+			if !add(after, item{kind: kindEvent, topic: r.topic, data: r.data}) {
+				return false, nil
+			}
+		}
+	}
+}

@@ -1,0 +1,386 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/stream"
+)
+
+// past is what the gateway knows of events that were before: how far the stream has been brought to the hub, and the history in
+// memory. A consumer of its own keeps topics listened to, so that they are followed while no client is there.
+//
+// It learns of events in encoder.Decode, which the hub calls once for each event, in their order, before anybody gets it. So what is
+// noted here before a subscription is in effect has been, and what is not will come.
+type past struct {
+	gateway  *Gateway
+	stream   *stream.Stream // nil: none
+	pool     *pgxpool.Pool  // of the hub; nil if there is no stream
+	live     []string       // topics of the stream
+	history  *history       // nil: none
+	consumer *pghub.Consumer
+	linger   time.Duration
+	reading  chan struct{} // has room for as many replays as may read at once
+	keeping  chan struct{} // held while topics are added or removed
+
+	mu     sync.Mutex
+	newest pghub.Position // that the stream has been brought to; zero: not known
+	kept   map[string]*keptTopic
+	timer  *time.Timer
+	closed bool
+}
+
+// keptTopic is a topic that the consumer listens to.
+type keptTopic struct {
+	clients int
+	idle    time.Time // since when there is none
+	active  bool      // it is in effect
+}
+
+// readsAtOnce is how many replays read the database at the same time: a page may be 8 MB, and one more is read ahead.
+const readsAtOnce = 3
+
+// newPast returns nil where the Config keeps nothing.
+func newPast(g *Gateway) (*past, error) {
+	cfg := &g.cfg
+	if cfg.Stream == nil && cfg.HistoryEvents == 0 {
+		return nil, nil
+	}
+	p := &past{
+		gateway: g, stream: cfg.Stream, linger: cfg.HistoryLinger, kept: make(map[string]*keptTopic),
+		reading: make(chan struct{}, readsAtOnce), keeping: make(chan struct{}, 1),
+	}
+	if cfg.Stream != nil {
+		host, err := g.hub.Attach(guest{})
+		if err != nil {
+			return nil, err
+		}
+		p.pool, p.live = host.Pool(), cfg.StreamTopics
+	}
+	if cfg.HistoryEvents > 0 {
+		p.history = newHistory(strings.ToLower(rand.Text()[:10]), cfg.HistoryEvents, cfg.HistoryBytes)
+	}
+	return p, nil
+}
+
+// guest is how the gateway asks the hub for its pool.
+type guest struct{}
+
+func (guest) Topics() []string     { return nil }
+func (guest) Stop(context.Context) {}
+
+// isLive says whether events of a topic come from the stream.
+func (p *past) isLive(topic string) bool { return p.stream != nil && slices.Contains(p.live, topic) }
+
+// note takes down an event that is about to go to clients, and gives its message an id.
+func (p *past) note(ev *pghub.Event, message []byte) []byte {
+	switch live := p.isLive(ev.Topic); {
+	case live && ev.Record != nil:
+		p.mu.Lock()
+		p.newest = ev.Record.Position
+		p.mu.Unlock()
+		return withID(message, ev.Record.Position.String())
+	case !live && p.history != nil:
+		return p.history.add(ev.Topic, message)
+	}
+	return message
+}
+
+// keep has topics listened to until release, and some time longer. It returns when that is in effect.
+func (p *past) keep(ctx context.Context, topics []string) (err error) {
+	p.mu.Lock()
+	for _, t := range topics {
+		if p.kept[t] == nil {
+			p.kept[t] = &keptTopic{}
+		}
+		p.kept[t].clients++
+	}
+	missing := p.missingLocked(topics)
+	p.mu.Unlock()
+	defer func() {
+		if err != nil {
+			p.release(topics)
+		}
+	}()
+	if len(missing) == 0 {
+		return nil
+	}
+	select {
+	case p.keeping <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.keeping }()
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	missing = p.missingLocked(topics)
+	p.mu.Unlock()
+	if err := p.consumer.Subscribe(ctx, missing...); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range missing {
+		p.kept[t].active = true
+		if p.history != nil && !p.isLive(t) {
+			p.history.begin(t)
+		}
+	}
+	return nil
+}
+
+// missingLocked are those of topics that are not listened to yet.
+func (p *past) missingLocked(topics []string) (missing []string) {
+	for _, t := range topics {
+		if !p.kept[t].active {
+			missing = append(missing, t)
+		}
+	}
+	return missing
+}
+
+// begin makes the consumer, and finds out where the stream is. Whoever calls it holds keeping.
+func (p *past) begin(ctx context.Context) error {
+	if p.consumer == nil {
+		consumer, err := p.gateway.hub.Consumer(ctx, p.handle, &pghub.ConsumerConfig{
+			Name: "gateway's past", Codec: p.gateway.encoder, QueueSize: 64, // it has nothing to do
+		})
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.consumer = consumer
+		closed := p.closed
+		p.mu.Unlock()
+		if closed {
+			_ = consumer.Close() // never fails
+			return &shuttingDown
+		}
+	}
+	return nil
+}
+
+// handle gets events that have been noted, and hears of a lost connection.
+func (p *past) handle(_ context.Context, ev *pghub.Event) {
+	if ev.Advisory != nil && p.history != nil {
+		p.history.look(p.gateway.hub.Stats().Reconnects, ev.Advisory.Action == pghub.ActionDisconnect)
+	}
+}
+
+// release says that a client does not have topics any more.
+func (p *past) release(topics []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range topics {
+		k := p.kept[t]
+		if k.clients--; k.clients > 0 {
+			continue
+		}
+		if !k.active {
+			delete(p.kept, t)
+			continue
+		}
+		if k.idle = time.Now(); p.timer == nil && !p.closed {
+			p.timer = time.AfterFunc(p.linger, p.sweep)
+		}
+	}
+}
+
+// sweep stops to listen to topics that nobody has come back for.
+func (p *past) sweep() {
+	select {
+	case p.keeping <- struct{}{}:
+	case <-p.consumer.Done():
+		return
+	}
+	defer func() { <-p.keeping }()
+	p.mu.Lock()
+	var idle []string
+	next := p.linger
+	waiting := false
+	for t, k := range p.kept {
+		if k.clients > 0 {
+			continue
+		}
+		if left := p.linger - time.Since(k.idle); left > 0 {
+			waiting, next = true, min(next, left)
+			continue
+		}
+		idle = append(idle, t)
+		delete(p.kept, t)
+		if p.history != nil {
+			p.history.forget(t)
+		}
+	}
+	p.timer = nil
+	if waiting && !p.closed {
+		p.timer = time.AfterFunc(next, p.sweep)
+	}
+	p.mu.Unlock()
+	if len(idle) > 0 {
+		_ = p.consumer.Unsubscribe(context.Background(), idle...) // waits while the database is away; fails if there is no hub any more
+	}
+}
+
+// close ends it. Nobody keeps anything any more.
+func (p *past) close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	consumer := p.consumer
+	p.mu.Unlock()
+	if consumer != nil {
+		_ = consumer.Close() // never fails
+	}
+}
+
+// now is a cursor of a client that begins. What follows it is what comes after a subscription that is asked for now, and perhaps
+// some of what came before.
+func (p *past) now(ctx context.Context) (c cursor, err error) {
+	if p.history != nil {
+		c.epoch, c.number = p.history.epoch, p.history.last()
+	}
+	if p.stream != nil {
+		c.at, err = p.streamNow(ctx)
+	}
+	return c, err
+}
+
+// brought is how far the stream has been brought to clients.
+func (p *past) brought() pghub.Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.newest
+}
+
+// isGone says whether events of a topic cannot be had again.
+func (p *past) isGone(topic string) bool { return p.history == nil && !p.isLive(topic) }
+
+// ofStream are those of topics whose events come from the stream.
+func (p *past) ofStream(topics []string) (live []string) {
+	for _, t := range topics {
+		if p != nil && p.isLive(t) {
+			live = append(live, t)
+		}
+	}
+	return live
+}
+
+// streamNow is where the stream is. The database is asked once; from then on events tell.
+func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
+	p.mu.Lock()
+	at := p.newest
+	p.mu.Unlock()
+	if !at.IsZero() {
+		return at, nil
+	}
+	at, err := p.locate(ctx)
+	if err != nil {
+		return at, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.newest.IsZero() {
+		p.newest = at
+	}
+	return p.newest, nil
+}
+
+// locate asks the database where the stream is, until it is there.
+func (p *past) locate(ctx context.Context) (at pghub.Position, err error) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		const sql = `SELECT tick, txn, id FROM pghub.locate('latest')`
+		err = p.pool.QueryRow(ctx, sql).Scan(&at.Tick, &at.Txn, &at.ID)
+		if err == nil || ctx.Err() != nil {
+			return at, err
+		}
+		p.gateway.cfg.Logger.Warn("gateway: the stream's position was not found", "error", err)
+		if err := pausing(ctx, pause); err != nil {
+			return at, err
+		}
+		select {
+		case <-p.gateway.hub.Done():
+			return at, pghub.ErrStopped
+		default:
+		}
+	}
+}
+
+func pausing(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// source is where a client can have events again.
+type source interface {
+	// read hands on what follows a mark, in order, until there is no more or add has no room. A *missing is its error where it does
+	// not reach back.
+	read(ctx context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error)
+	// live says whether an event with this id is of the source.
+	has(topic string) bool
+}
+
+// missing says that events after a mark cannot be had any more.
+type missing struct {
+	reason string         // expired, foreign or history
+	until  pghub.Position // where it goes on
+}
+
+func (m *missing) Error() string { return "gateway: events are missing: " + m.reason }
+
+// streamSource reads the stream.
+type streamSource struct{ *past }
+
+func (s streamSource) has(topic string) bool { return s.isLive(topic) }
+
+func (s streamSource) read(ctx context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
+	return s.readFrom(ctx, stream.At(after), topics, add)
+}
+
+func (s streamSource) readFrom(ctx context.Context, from stream.Start, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
+	select {
+	case s.reading <- struct{}{}:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	defer func() { <-s.reading }()
+	for ev, err := range s.stream.Read(ctx, from, topics...) {
+		var gap *stream.GapError
+		switch {
+		case errors.As(err, &gap) && gap.Gap.Foreign: // what is kept may be what the client has: it goes on with what comes
+			at, err := s.locate(ctx)
+			if err != nil {
+				return false, err
+			}
+			return false, &missing{"foreign", at}
+		case errors.As(err, &gap):
+			return false, &missing{"expired", gap.Gap.Until}
+		case err != nil:
+			return false, err
+		}
+		position := ev.Record.Position
+		message := withID(s.gateway.encoder.encode(ev), position.String())
+		if !add(position, item{kind: kindEvent, topic: ev.Topic, data: message}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,416 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/pghub/pghub"
+)
+
+// track is how far a client has come in some topics that can be had again. What comes live is handed on, or, while the client
+// is behind, read from the source: first what follows the mark, up to where nothing more is there, while what comes live
+// is held. Then what is held goes out, without what was read, and from then on what comes live does. There is no gap, since the
+// subscription was in effect before the reading began, and no repetition, since nothing up to the mark goes out again.
+//
+// Nothing is ever dropped: where the client has no room the mark stays where it is. Where too much is held it is thrown
+// away, and read once more. So a slow client costs no more memory than a quick one.
+//
+// All fields but client, source and began are owned by client.mu.
+type track struct {
+	client *client
+	source source
+
+	topics []string
+	at     pghub.Position // everything up to here has gone out
+	since  *cursor        // a beginning that is not a mark; nil: at
+	behind bool           // it reads
+	held   []marked
+	size   int  // of what is held
+	spilt  bool // something was not held
+
+	began time.Time // to read; owned by who reads
+}
+
+type marked struct {
+	at pghub.Position
+	item
+}
+
+// maxHeld is how many bytes are held, at most, for a track that reads.
+const maxHeld = 128 << 10
+
+// trackLocked is the track that a topic is on.
+func (c *client) trackLocked(topic string) *track {
+	for _, t := range c.tracks {
+		if slices.Contains(t.topics, topic) {
+			return t
+		}
+	}
+	return nil
+}
+
+// take hands on an event that comes live.
+func (c *client) take(it item) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wanted := c.wantsLocked(it)
+	t, id := c.trackLocked(it.topic), idOf(it.data)
+	if t == nil || len(id) == 0 {
+		if wanted {
+			c.put(it)
+		}
+		return
+	}
+	at := markOf(id)
+	switch {
+	case at.Compare(t.at) <= 0: // it has it
+	case t.behind && !wanted:
+	case t.behind:
+		t.holdLocked(at, it)
+	case !wanted, c.sendLocked(it):
+		t.at = at
+		t.uniteLocked()
+	default:
+		t.fallBehindLocked()
+		t.holdLocked(at, it)
+	}
+}
+
+// sendLocked puts an event into the outbox, if there is room for it.
+func (c *client) sendLocked(it item) bool {
+	taken, ended := c.out.offer(it)
+	if ended {
+		c.gateway.counters.slow.Add(1)
+	}
+	return taken
+}
+
+// uniteLocked takes in those of the client's tracks that have come as far: they go on together.
+func (t *track) uniteLocked() {
+	if t.behind || len(t.client.tracks) == 1 {
+		return
+	}
+	t.client.tracks = slices.DeleteFunc(t.client.tracks, func(other *track) bool {
+		as := other != t && other.source == t.source && !other.behind && other.at.Compare(t.at) < 0
+		if as {
+			t.topics = append(t.topics, other.topics...)
+		}
+		return as
+	})
+}
+
+func (t *track) holdLocked(at pghub.Position, it item) {
+	if t.spilt || t.size+it.cost() > maxHeld {
+		t.spilt, t.held, t.size = true, nil, 0
+		return
+	}
+	t.held = append(t.held, marked{at, it})
+	t.size += it.cost()
+}
+
+// fallBehindLocked has the track read on from its mark.
+func (t *track) fallBehindLocked() {
+	if !t.behind {
+		t.behind = true
+		t.announceLocked("replay")
+		go t.run()
+	}
+}
+
+// announceLocked says that from here on events of the track's topics come from the past ("replay"), or as they happen ("live").
+func (t *track) announceLocked(action string) {
+	message, err := json.Marshal(trackAdvisory{Key: []int64{}, Value: trackValue{Action: action, Topics: t.topics}})
+	if err == nil { // always
+		t.client.put(item{kind: kindAdvisory, data: message})
+	}
+}
+
+// trackAdvisory is an advisory of the gateway's own.
+type trackAdvisory struct {
+	Topic *string    `json:"topic"`
+	Key   []int64    `json:"key"`
+	Value trackValue `json:"value"`
+}
+
+type trackValue struct {
+	Action  string   `json:"action"`
+	Dropped *uint64  `json:"dropped,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+	Topics  []string `json:"topics"`
+	Final   bool     `json:"final"`
+}
+
+// missingMessage says that it is not known how many events of topics are missing at this place.
+func missingMessage(topics []string, reason string) []byte {
+	list, err := json.Marshal(topics)
+	if err != nil {
+		list = []byte("[]") // never
+	}
+	return append(append(append([]byte(`{"topic":null,"key":[],"value":{"action":"lag","dropped":null,"reason":"`+reason+`","topics":`), list...), `,"final":false}`...), '}')
+}
+
+// run reads until the client has caught up, or leaves.
+func (t *track) run() {
+	c := t.client
+	c.gateway.counters.replays.Add(1)
+	defer c.gateway.counters.replays.Add(-1)
+	failures := 0
+	for {
+		if c.out.awaitRoom(c.ctx) != nil {
+			return
+		}
+		switch all, err := t.read(); {
+		case c.ctx.Err() != nil:
+			return
+		case err != nil:
+			if !t.goOn(err) {
+				c.gateway.cfg.Logger.Debug("gateway: a replay waits", "error", err)
+				pause := min(100*time.Millisecond<<min(failures, 6), 5*time.Second)
+				if pausing(c.ctx, pause/2+rand.N(pause/2)) != nil {
+					return
+				}
+				failures++
+			}
+		case all && t.caughtUp():
+			return
+		default:
+			failures = 0
+		}
+	}
+}
+
+// goOn takes note of events that are missing for good.
+func (t *track) goOn(err error) bool {
+	var gone *missing
+	if !errors.As(err, &gone) {
+		return false
+	}
+	c := t.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.put(item{kind: kindAdvisory, data: missingMessage(t.topics, gone.reason)})
+	t.at, t.since = gone.until, nil
+	return true
+}
+
+// read reads what follows the mark, up to the end (all), or for as long as there is room.
+func (t *track) read() (all bool, err error) {
+	c := t.client
+	c.mu.Lock()
+	after, since, topics := t.at, t.since, slices.Clone(t.topics)
+	t.held, t.size, t.spilt = nil, 0, false
+	c.mu.Unlock()
+	t.began = time.Now()
+	if len(topics) == 0 {
+		return true, nil
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	if source, is := t.source.(streamSource); is && since != nil {
+		return source.readFrom(ctx, since.start, topics, t.add)
+	}
+	return t.source.read(ctx, after, topics, t.add)
+}
+
+// add hands on what was read. It is false when there is no room for more.
+func (t *track) add(at pghub.Position, it item) bool {
+	if !t.addNow(at, it) {
+		return false
+	}
+	if t.client.out.hasRoom() {
+		return true
+	}
+	// What was read and is not taken is read again: a client that is quick enough is waited for.
+	ctx, cancel := context.WithTimeout(t.client.ctx, roomPatience)
+	defer cancel()
+	return t.client.out.awaitRoom(ctx) == nil && time.Since(t.began) < readPatience
+}
+
+const (
+	roomPatience = 50 * time.Millisecond // others may want to read
+	readPatience = time.Second
+)
+
+func (t *track) addNow(at pghub.Position, it item) bool {
+	c := t.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Contains(t.topics, it.topic) && c.wantsLocked(it) {
+		if !c.sendLocked(it) {
+			return false
+		}
+		c.gateway.counters.replayed.Add(1)
+	}
+	t.at, t.since = at, nil
+	return true
+}
+
+// caughtUp hands on what was held, and ends the reading, unless there is more to be read.
+func (t *track) caughtUp() bool {
+	c := t.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.spilt {
+		return false
+	}
+	for _, m := range t.held {
+		if m.at.Compare(t.at) <= 0 || !slices.Contains(t.topics, m.topic) {
+			continue
+		}
+		if !c.sendLocked(m.item) {
+			return false // and the rest is read
+		}
+		t.at = m.at
+	}
+	t.held, t.size, t.behind, t.since = nil, 0, false, nil
+	if len(t.topics) > 0 {
+		t.announceLocked("live")
+	}
+	return true
+}
+
+// follow puts topics that are about to be subscribed to on tracks. The returned function begins what there is to be read, once the
+// subscription is in effect; it also says from where on the client has everything, and whether all topics can be had again.
+func (c *client) follow(ctx context.Context, topics []string, since *cursor) (now cursor, begin func(), err error) {
+	p := c.gateway.past
+	if now, err = p.now(ctx); err != nil {
+		return now, nil, err
+	}
+	var begun []func()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range p.sources() {
+		t := &track{client: c, source: s}
+		for _, topic := range topics {
+			if s.has(topic) && c.trackLocked(topic) == nil {
+				t.topics = append(t.topics, topic)
+			}
+		}
+		if len(t.topics) == 0 {
+			continue
+		}
+		if t.beginLocked(now, since) {
+			begun = append(begun, t.catchUp)
+		}
+		c.tracks = append(c.tracks, t)
+	}
+	if since != nil && !since.hasStart {
+		now = cursor{at: now.at, epoch: now.epoch, number: now.number}
+		if !since.at.IsZero() {
+			now.at = since.at
+		}
+		if since.epoch == now.epoch {
+			now.number = since.number
+		}
+	}
+	return now, func() {
+		for _, b := range begun {
+			b()
+		}
+	}, nil
+}
+
+// beginLocked sets the track's mark. It says whether there may be something to be read.
+func (t *track) beginLocked(now cursor, since *cursor) (reads bool) {
+	_, ofStream := t.source.(streamSource)
+	if ofStream {
+		t.at = now.at
+	} else {
+		t.at = numbered(now.number)
+	}
+	switch {
+	case since == nil:
+		return false
+	case since.hasStart && ofStream:
+		t.since = since // and up to the mark what comes live is read
+	case since.hasStart:
+		t.at = numbered(t.client.gateway.past.history.start(t.topics))
+	case ofStream && since.at.IsZero(), !ofStream && since.epoch == "":
+		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "unknown")})
+		return false
+	case ofStream:
+		t.at = since.at
+	case since.epoch != now.epoch: // of another process, which may have heard the same
+		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "history")})
+		return false
+	default:
+		t.at = numbered(since.number)
+	}
+	t.behind = true
+	return true
+}
+
+// catchUp begins to read, unless it is known that there is nothing.
+func (t *track) catchUp() {
+	c := t.client
+	c.mu.Lock()
+	t.announceLocked("replay")
+	nothing := t.since == nil && t.source == streamSource{c.gateway.past} && t.at == c.gateway.past.brought()
+	c.mu.Unlock()
+	if nothing && t.caughtUp() {
+		return
+	}
+	go t.run()
+}
+
+// unfollow takes topics off their tracks.
+func (c *client) unfollow(topics []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var kept []string
+	c.kept = slices.DeleteFunc(c.kept, func(topic string) bool {
+		gone := slices.Contains(topics, topic)
+		if gone {
+			kept = append(kept, topic)
+		}
+		return gone
+	})
+	if len(kept) > 0 {
+		c.gateway.past.release(kept)
+	}
+	for _, t := range c.tracks {
+		t.topics = slices.DeleteFunc(slices.Clone(t.topics), func(topic string) bool { return slices.Contains(topics, topic) })
+	}
+	c.tracks = slices.DeleteFunc(c.tracks, func(t *track) bool { return len(t.topics) == 0 })
+}
+
+// keptTopics are the topics of the client that the past keeps.
+func (c *client) keptTopics() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.kept)
+}
+
+// resume has the track of a topic read on, or with "" all: events were lost on their way here. It says whether nothing is
+// missing then.
+func (c *client) resume(topic string) (all bool) {
+	if c.gateway.past == nil || c.raw {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tracked := 0
+	for _, t := range c.tracks {
+		tracked += len(t.topics)
+		if topic == "" || slices.Contains(t.topics, topic) {
+			t.fallBehindLocked()
+			all = true
+		}
+	}
+	return all && (topic != "" || tracked == len(c.kept))
+}
+
+// sources are what there is.
+func (p *past) sources() (all []source) {
+	if p.stream != nil {
+		all = append(all, streamSource{p})
+	}
+	if p.history != nil {
+		all = append(all, historySource{p})
+	}
+	return all
+}

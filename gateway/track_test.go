@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub"
+)
+
+// scripted is a source whose reading the test sees.
+type scripted struct {
+	events []int
+	during func(reads int) // called at the beginning of a reading
+	reads  int
+}
+
+func (s *scripted) has(string) bool { return true }
+
+func (s *scripted) read(_ context.Context, after pghub.Position, _ []string, add func(pghub.Position, item) bool) (bool, error) {
+	s.reads++
+	if s.during != nil {
+		s.during(s.reads)
+	}
+	for _, n := range s.events {
+		if at := numbered(uint64(n)); at.Compare(after) > 0 && !add(at, numberedItem(n, 0)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func numberedItem(n, size int) item {
+	data := fmt.Appendf(nil, `{"topic":"t","key":[],"value":%q,"id":"~e.%d"}`, make([]byte, size), n)
+	return item{kind: kindEvent, topic: "t", data: data}
+}
+
+// newTracked is a client with a topic on a track, and no hub.
+func newTracked(s source, at int) (*client, *track) {
+	g := &Gateway{counters: newCounters(), past: &past{}}
+	c := &client{gateway: g, out: outbox{limit: 1 << 20, patience: 1 << 40, common: newLedger(0)}}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.out.admit([]string{"t"})
+	t := &track{client: c, source: s, topics: []string{"t"}, at: numbered(uint64(at)), behind: true}
+	c.tracks = []*track{t}
+	return c, t
+}
+
+// sent are the numbers of the events in the outbox.
+func (c *client) sent() (numbers []int) {
+	for {
+		items, _ := c.out.take(nil)
+		if len(items) == 0 {
+			return numbers
+		}
+		for _, it := range items {
+			if it.kind == kindEvent {
+				numbers = append(numbers, int(markOf(idOf(it.data)).ID))
+			}
+		}
+	}
+}
+
+// What is read and what comes live meanwhile goes out once, in order, however they overlap.
+func TestTheSeamOfAReplay(t *testing.T) {
+	upTo := func(from, to int) (numbers []int) {
+		for n := from; n <= to; n++ {
+			numbers = append(numbers, n)
+		}
+		return numbers
+	}
+	for read := 3; read <= 8; read++ { // events that the reading finds: up to here
+		for live := 3; live <= read+1; live++ { // events that come live meanwhile: from here to 8
+			s := &scripted{events: upTo(1, read)}
+			c, track := newTracked(s, 2)
+			s.during = func(reads int) {
+				if reads == 1 {
+					for n := live; n <= 8; n++ {
+						c.take(numberedItem(n, 0))
+					}
+				}
+			}
+			track.run()
+			c.take(numberedItem(8, 0)) // once more
+			c.take(numberedItem(9, 0))
+			require.Equal(t, upTo(3, 9), c.sent(), "read up to %d, live from %d", read, live)
+			require.False(t, track.behind)
+		}
+	}
+
+	// More than can be held is read.
+	s := &scripted{events: upTo(1, 5)}
+	c, track := newTracked(s, 0)
+	s.during = func(reads int) {
+		if reads == 1 {
+			for n := 6; n <= 20; n++ {
+				c.take(numberedItem(n, maxHeld/60)) // a NUL is six characters of JSON
+			}
+			require.True(t, track.spilt)
+			require.Empty(t, track.held, "it costs nothing")
+			s.events = upTo(1, 5) // as they were when it began
+		} else {
+			s.events = upTo(1, 20)
+		}
+	}
+	track.run()
+	require.Equal(t, upTo(1, 20), c.sent())
+	require.Equal(t, 2, s.reads)
+
+	// A topic that is given up is not sent any more.
+	s = &scripted{events: upTo(1, 5)}
+	c, track = newTracked(s, 0)
+	s.during = func(int) { c.unfollow([]string{"t"}) }
+	track.run()
+	require.Empty(t, c.sent())
+	require.Empty(t, c.tracks)
+}
+
+// Tracks that have come as far go on together; one that is behind does not.
+func TestTracksUnite(t *testing.T) {
+	c, first := newTracked(&scripted{}, 5)
+	first.behind = false
+	second := &track{client: c, source: first.source, topics: []string{"u"}, at: numbered(7)}
+	third := &track{client: c, source: first.source, topics: []string{"v"}, at: numbered(3), behind: true}
+	c.tracks = append(c.tracks, second, third)
+	c.take(numberedItem(6, 0))
+	require.Len(t, c.tracks, 3, "of the second an event may come that it has")
+	c.take(numberedItem(8, 0))
+	require.Len(t, c.tracks, 2)
+	require.Equal(t, []string{"t", "u"}, slices.Sorted(slices.Values(first.topics)))
+}
+
+func TestCursors(t *testing.T) {
+	for _, text := range []string{"1795281233822.7.5", "1795281233822", "~abc.17", "1795281233822.7.5~abc.17"} {
+		c, ok := parseCursor(text)
+		require.True(t, ok, text)
+		require.Equal(t, text, c.String())
+	}
+	for _, text := range []string{"", "17", "~", "~abc", "~abc.", "~.1", "~abc.-1", "x", "1795281233822.7", "1795281233822.7.5~", "~1.2.3x"} {
+		_, ok := parseCursor(text)
+		require.False(t, ok, text)
+	}
+	require.Empty(t, idOf([]byte(`{"topic":"t","key":[],"value":{"a":"b","id":"x"}}`)), "a value's own")
+	require.Empty(t, idOf([]byte(`{"topic":"t","key":[],"value":null,"payload":"","undecodable":"a \",\"id\":\"x"}`)))
+	require.Equal(t, "~e.1", string(idOf(withID([]byte(`{"value":null}`), "~e.1"))))
+}
