@@ -23,7 +23,7 @@ type Stats struct {
 func (s *Stream) Stats() Stats {
 	st := Stats{
 		Sequencer: s.link.leading.Load(), PID: s.link.pid.Load(), Lost: s.link.lost.Load(), Ticks: s.link.ticks.Load(), Sleeps: s.link.sleeps.Load(),
-		Halted: s.halted.Load(),
+		Halted:    s.halted.Load(),
 		Published: s.pub.events.Load(), PublishBatches: s.pub.batches.Load(), PublishErrors: s.pub.failures.Load(),
 	}
 	s.mu.Lock()
