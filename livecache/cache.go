@@ -67,12 +67,14 @@ func New[K comparable, V any](ctx context.Context, hub *pghub.Hub, cfg Config[K,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.consumer, err = hub.Consumer(ctx, c.handle, &pghub.ConsumerConfig{
-		Name:        cfg.Name,
-		Topics:      []string{cfg.Topic},
-		QueueSize:   cfg.QueueSize,
-		Resync:      c.resync,
-		ResyncFirst: true,
-		Codec:       pghub.RawCodec{}, // what Codec refuses is an event all the same
+		Name:         cfg.Name,
+		Topics:       []string{cfg.Topic},
+		QueueSize:    cfg.QueueSize,
+		Resync:       c.resync,
+		ResyncFirst:  true,
+		ResyncEvery:  cfg.ResyncEvery,
+		ResyncJitter: cfg.ResyncJitter,
+		Codec:        pghub.RawCodec{}, // what Codec refuses is an event all the same
 	})
 	if err != nil {
 		c.end()

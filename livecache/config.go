@@ -35,6 +35,11 @@ type Config[K comparable, V any] struct {
 	// TTL is how long a copy is kept at most. 0: until an event or a gap.
 	TTL time.Duration
 
+	// ResyncEvery drops everything so long after the last time, and has LoadAll read it again: a net under a trigger that is gone, and with
+	// a hub that is [pghub.Config].PollOnly all there is, but for TTL. ResyncJitter is a random wait on top of it, and at a gap,
+	// so that not all processes read at once. 0: never, and none.
+	ResyncEvery, ResyncJitter time.Duration
+
 	// Outage is what Get does while the connection of the listener is lost.
 	Outage Outage
 

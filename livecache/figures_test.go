@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub"
 )
 
 // While LoadAll fails events wait, perhaps for long: what is loaded meanwhile is not kept, and figures say so.
@@ -78,6 +80,32 @@ func TestFigures(t *testing.T) {
 
 		require.NoError(t, f.cache.Close())
 		require.False(t, f.cache.Stats().Live)
+	})
+}
+
+// A cache on a hub that does not listen lives by ResyncEvery.
+func TestPollOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, err := pghub.New(pghub.Config{PollOnly: true})
+		require.NoError(t, err)
+		require.NoError(t, hub.Start(t.Context()))
+		rows := newTable(map[int64]string{1: "one"})
+		cache, err := New(t.Context(), hub, Config[int64, string]{Topic: "rows", Key: Rows, Load: rows.load, ResyncEvery: time.Minute, ResyncJitter: time.Second})
+		require.NoError(t, err)
+		<-cache.Ready()
+		get := func(want string) {
+			value, _, err := cache.Get(t.Context(), 1)
+			require.NoError(t, err)
+			require.Equal(t, want, value)
+		}
+		get("one")
+		rows.set(1, "uno")
+		get("one")
+		time.Sleep(62 * time.Second)
+		synctest.Wait()
+		get("uno")
+		require.NoError(t, cache.Close())
+		require.NoError(t, hub.Stop(t.Context()))
 	})
 }
 

@@ -22,6 +22,7 @@ var livecacheArea = area{
 		one("LoadAll goes back", "events.go", "c.entries.SetIfAbsent", "c.entries.Set", "TestLoadAllDoesNotGoBack"),
 		one("LoadAll undoes Invalidate", "events.go", "; !newer {", "; !newer || true {", "TestLoadAllDoesNotGoBack"),
 		one("kept while LoadAll fails", "events.go", "\t\t\tc.deaf(true)\n", "", "TestNothingIsKeptWhileLoadAllFails"),
+		one("a period that nobody heeds", "cache.go", "\t\tResyncEvery:  cfg.ResyncEvery,\n", "", "TestPollOnly"),
 		one("an outage that nobody sees", "events.go", "\tc.hears.Store(false)\n", "", "TestFigures"),
 		one("what was invalidated counted as evicted", "cache.go", "e.Cause == otter.CauseOverflow", "e.Cause != otter.CauseReplacement", "TestEvictionsAreCounted"),
 		one("keys that are never loaded", "load.go", "\tc.loading.Add(-int64(len(batch)))\n", "", "TestFigures"),
