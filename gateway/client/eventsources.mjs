@@ -35,4 +35,3 @@ async function follow(i) {
 }
 
 await Promise.all(Array.from({ length: Number(number) }, (_, i) => follow(i)));
-process.exit();
