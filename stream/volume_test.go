@@ -113,6 +113,7 @@ func TestAVolumePutBack(t *testing.T) {
 	// A consumer that somebody makes, or sets, with such a position is told, and goes on with all that there is.
 	for name, cfg := range map[string]stream.DurableConfig{"made": {From: stream.At(gone)}, "set": {From: stream.Latest}} {
 		gaps, all := make(chan stream.Gap, 10), newSeen()
+		cfg.Lease = time.Second // within which it notices pghub.seek
 		cfg.Resync = func(_ context.Context, gap stream.Gap) error {
 			gaps <- gap
 			return nil
