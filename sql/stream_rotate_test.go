@@ -204,6 +204,20 @@ func TestTheBell(t *testing.T) {
 	require.False(t, try())
 	require.NoError(t, tx.Commit(t.Context()))
 	require.True(t, try())
+
+	// So does one that writes many events at once.
+	const many = `SELECT pghub.capture_all('{a,a}', '{NULL,NULL}', '{5,6}', '{NULL,NULL}')`
+	b.do(many)
+	require.Len(t, b.heard(), 1)
+	_, err = sleeper.Exec(t.Context(), `SELECT pg_advisory_unlock(1885816930, 1)`)
+	require.NoError(t, err)
+	tx, err = writer.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), many)
+	require.NoError(t, err)
+	require.False(t, try())
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.True(t, try())
 }
 
 func TestWhoMayDoWhatWithTheStream(t *testing.T) {

@@ -12,3 +12,6 @@ func IsStopping(d *Durable) bool { return d.isStopping() }
 
 // QuietTime is how long no event comes before the sequencer tries to sleep. It is to be changed before a stream is opened.
 var QuietTime = &quietTime
+
+// NextChange is closed when s hears that a consumer is free, or has events to try again.
+func NextChange(s *Stream, consumer string) <-chan struct{} { return s.bus.nextChange(consumer) }

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pghub/pghub"
 )
 
@@ -169,7 +167,7 @@ func readPage(ctx context.Context, c conn, after Position, topics []string) (pg 
 		if err := r.scan(rows); err != nil {
 			return page{}, err
 		}
-		if r.topic == nil {
+		if !r.isEvent {
 			pg.end, pg.state, pg.at = r.at, pageState(r.value), r.when
 			continue
 		}
@@ -182,41 +180,6 @@ func readPage(ctx context.Context, c conn, after Position, topics []string) (pg 
 		return page{}, fmt.Errorf("a page without an end")
 	}
 	return pg, nil
-}
-
-// row is a row of pghub.page, or of pghub.parked.
-type row struct {
-	at             Position
-	topic          *string
-	key            []int64
-	value, headers []byte
-	when           time.Time
-}
-
-func (r *row) scan(from pgx.CollectableRow) error {
-	*r = row{}
-	return from.Scan(&r.at.Tick, &r.at.Txn, &r.at.ID, &r.topic, &r.key, &r.value, &r.headers, &r.when)
-}
-
-// event makes an event of a row. Its payload is the one that it would have as a notification.
-func (r *row) event() *pghub.Event {
-	ev := &pghub.Event{Topic: *r.topic, Key: r.key, Record: &pghub.Record{Position: r.at, Time: r.when, Headers: headersOf(r.headers)}}
-	payload := make([]byte, 0, 1+8*len(r.key)+1+len(r.value))
-	payload = appendKey(append(payload, 'e'), r.key)
-	if r.value != nil {
-		payload = append(append(payload, ':'), r.value...)
-		ev.Value = json.RawMessage(payload[len(payload)-len(r.value):])
-	}
-	ev.Payload = payload
-	return ev
-}
-
-func scanEvent(from pgx.CollectableRow) (*pghub.Event, error) {
-	var r row
-	if err := r.scan(from); err != nil {
-		return nil, err
-	}
-	return r.event(), nil
 }
 
 // headersOf reads headers. What is not text is left as its JSON.

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -310,4 +311,22 @@ func TestStats(t *testing.T) {
 	require.Empty(t, l.s.Stats().Durables)
 	l.do(`SELECT pg_terminate_backend($1)`, st.PID)
 	eventually(t, "it is back", func() bool { now := l.s.Stats(); return now.Lost > 0 && now.PID != 0 && now.PID != st.PID })
+}
+
+// Consumers leave the stream's list while it is gone through.
+func TestAStreamWithManyConsumersStops(t *testing.T) {
+	l := newLab(t, stream.Config{})
+	var all []*stream.Durable
+	for i := range 8 {
+		d, err := l.s.Durable(t.Context(), fmt.Sprint("d", i), newSeen().handle, nil)
+		require.NoError(t, err)
+		all = append(all, d)
+	}
+	for _, d := range all[:4] {
+		go d.Close()
+	}
+	require.NoError(t, l.hub.Stop(t.Context()))
+	for _, d := range all {
+		<-d.Done()
+	}
 }

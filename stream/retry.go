@@ -58,8 +58,12 @@ func (d *Durable) backoff(failures int) time.Duration {
 func guarded(what string, do func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		err := fmt.Errorf("%w: %s ended its goroutine", pghub.ErrPanic, what)
+		var err error
+		returned := false
 		defer func() {
+			if !returned {
+				err = fmt.Errorf("%w: %s ended its goroutine", pghub.ErrPanic, what)
+			}
 			if v := recover(); v != nil {
 				err = fmt.Errorf("%w: %s: %v\n%s", pghub.ErrPanic, what, v, debug.Stack())
 				if cause, is := v.(error); is {
@@ -69,6 +73,7 @@ func guarded(what string, do func() error) error {
 			result <- err
 		}()
 		err = do()
+		returned = true
 	}()
 	return <-result
 }
@@ -108,11 +113,9 @@ func (t *tenure) untilDone(ctx context.Context, ev *pghub.Event, inStep bool, tr
 			}
 			counted = true
 		}
-		own := *ev // what other readers share has no attempt
-		record := *ev.Record
-		record.Attempt = attempts
-		own.Record = &record
-		err := guarded("the handler", func() error { return try(ctx, &own) })
+		own := newRecorded(ev, ev.Record) // what other readers share has no attempt
+		own.Record.Attempt = attempts
+		err := guarded("the handler", func() error { return try(ctx, own) })
 		if err == nil {
 			d.delivered.Add(1)
 			return end{counted: counted}, nil

@@ -186,7 +186,7 @@ func (g *guest) Stop(ctx context.Context) {
 func (s *Stream) stop(ctx context.Context) {
 	s.mu.Lock()
 	s.stopping = true
-	durables := s.durables
+	durables := slices.Clone(s.durables) // each leaves the list when it has ended
 	s.mu.Unlock()
 	var all sync.WaitGroup
 	for _, d := range durables {

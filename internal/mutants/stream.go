@@ -9,7 +9,13 @@ var streamArea = area{
 		sampled(one("in the order of the numbers of transactions", pageSQL, "ORDER BY e.tick, e.txn, e.id;", "ORDER BY e.tick, e.xid::text::numeric, e.id;", "TestTransactionsAreWholeAndInTheirOrder")),
 		one("in the order of ids alone", pageSQL, "ORDER BY e.tick, e.txn, e.id;", "ORDER BY e.tick, e.id;", "TestTransactionsAreWholeAndInTheirOrder"),
 		one("ids of which sessions keep twenty", "sql/migrations/0010_stream_log.sql", "CREATE SEQUENCE pghub.log_id;", "CREATE SEQUENCE pghub.log_id CACHE 20;", "TestIdsGrowAcrossSessions"),
-		one("a filter before the order", pageSQL, "max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn", "max(l.id) FILTER (WHERE topics IS NULL OR l.topic = ANY (topics)) OVER (PARTITION BY s.tick, l.xid) AS txn", "TestTransactionsAreWholeAndInTheirOrder"),
+		one("a filter before the order", pageSQL, "max(l.id) OVER (PARTITION BY l.xid) AS txn", "max(l.id) FILTER (WHERE topics IS NULL OR l.topic = ANY (topics)) OVER (PARTITION BY l.xid) AS txn", "TestTransactionsAreWholeAndInTheirOrder"),
+
+		sampled(one("a transaction that outlives its tick, in that tick", pageSQL, "ELSE width_bucket(late.unseen, run.list) END", "ELSE width_bucket(l.xid, run.tops) END", "TestPagesHaveWhatTheirTicksSay")),
+		one("a page without what was open before it", pageSQL, "                SELECT l.* FROM pghub.log l WHERE l.xid = ANY (pghub.running(before.snapshot))) AS l", "                SELECT l.* FROM pghub.log l WHERE false) AS l", "TestPagesHaveWhatTheirTicksSay"),
+		one("a page that goes on behind a restored tick", pageSQL, " OR before.large AND b.tick > first.tick", "", "TestATransactionThatOutlivesTheTakeover"),
+		one("a capture that the search path misleads", publishSQL, "IF part OPERATOR(pg_catalog.=) 1 THEN", "IF part = 1 THEN", "TestCaptureTakesNothingFromTheSearchPath"),
+		one("a consumer that is released while it is tried, unnoticed", "stream/durable.go", "	go d.run(t, wait, changed)", "	go d.run(t, wait, s.bus.nextChange(name))", "TestAConsumerIsReleasedWhileItIsTried"),
 
 		// Ticks.
 		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      SELECT t.*, right(", "TestTicksWaitForEachOther")),
@@ -48,12 +54,13 @@ var streamArea = area{
 		one("rotation before it is time", ticksSQL, "since > clock_timestamp() - retain / 2", "since > clock_timestamp()", "TestRotationDropsWhatIsOlderThanTheRetention"),
 
 		// Publishing.
-		one("a key with NULL", "sql/migrations/0011_stream_publish.sql", "IF array_to_string(keys, '') ~ '[^-0-9,{}]|[{][{]' THEN", "IF false THEN", "TestOnlyEventsGetIntoTheStream"),
+		one("a key with NULL", publishSQL, "IF array_to_string(keys, '') ~ '[^-0-9,{}]|[{][{]' THEN", "IF false THEN", "TestOnlyEventsGetIntoTheStream"),
 
 		// The bell.
-		one("a writer that never rings", "sql/migrations/0011_stream_publish.sql", "        NOTIFY \"pghub.bell\";", "        NULL;", "TestTheBell"),
-		one("a writer that holds nothing", "sql/migrations/0011_stream_publish.sql", "pg_try_advisory_xact_lock_shared(1885816930, 1)", "pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
-
+		one("a writer that never rings", publishSQL, "      IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(1885816930, 1) THEN\n        NOTIFY \"pghub.bell\";", "      IF pg_catalog.pg_try_advisory_xact_lock_shared(1885816930, 1) THEN", "TestTheBell"),
+		one("a writer that holds nothing", publishSQL, "pg_catalog.pg_try_advisory_xact_lock_shared(1885816930, 1)", "pg_catalog.pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
+		one("a writer of many that never rings", publishSQL, "      IF NOT pg_try_advisory_xact_lock_shared(1885816930, 1) THEN\n        NOTIFY \"pghub.bell\";", "      IF pg_try_advisory_xact_lock_shared(1885816930, 1) THEN", "TestTheBell"),
+		one("a writer of many that holds nothing", publishSQL, "NOT pg_try_advisory_xact_lock_shared(1885816930, 1)", "NOT pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
 		one("a sequencer that does not look once more", "stream/sequencer.go", "	if events, err := l.tick(ctx); err != nil || events {\n		return events, err\n	}\n	l.sleeps", "	l.sleeps", "TestTheSequencerLooksOnceMore"),
 
 		// Named consumers.
@@ -86,6 +93,7 @@ var streamArea = area{
 }
 
 const (
+	publishSQL   = "sql/migrations/0011_stream_publish.sql"
 	ticksSQL     = "sql/migrations/0012_stream_ticks.sql"
 	pageSQL      = "sql/migrations/0013_stream_read.sql"
 	consumersSQL = "sql/migrations/0014_stream_consumers.sql"

@@ -27,8 +27,8 @@ BEGIN
       here    pghub.ticks;  -- the tick of the position
       before  pghub.ticks;  -- the tick before the first to be read
       first   pghub.ticks;
-      until   bigint;       -- the last tick to be read
       found   record;
+      run     record;       -- the ticks of a page: list, their xmax as tops, and until, the last one
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.page: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
@@ -93,28 +93,31 @@ BEGIN
         RETURN;
       END IF;
 
-      -- As many ticks as fit into a page. One that is not large does.
-      SELECT max(t.tick) INTO until
-      FROM (SELECT t.* FROM pghub.ticks t WHERE t.tick > before.tick ORDER BY t.tick LIMIT 10000) AS t
-      WHERE t.events <= before.events + 10000 AND t.bytes <= before.bytes + 8388608;
+      -- As many ticks as fit into a page. One that is not large does. Behind a large one, which may have been restored, so that its snapshot
+      -- is another server's, there is but one.
+      SELECT array_agg(t.tick ORDER BY t.tick) AS list, array_agg(pg_snapshot_xmax(t.snapshot) ORDER BY t.tick) AS tops,
+        max(t.tick) AS until INTO run
+      FROM pghub.ticks t WHERE t.tick > before.tick AND t.tick < coalesce(
+        (SELECT b.tick FROM pghub.ticks b
+         WHERE b.tick > before.tick AND (b.events > before.events + 10000 OR b.bytes > before.bytes + 8388608 OR before.large AND b.tick > first.tick)
+         ORDER BY b.tick LIMIT 1), last);
+      -- One look at the log for all of these ticks. A transaction is in the first tick that sees it. For most that is the first whose xmax
+      -- is above it. Some were not seen by that one, since they had not ended: they are in the tick behind the last one that lists them.
       RETURN QUERY
         SELECT e.tick, e.txn, e.id, e.topic, e.key, e.value, e.headers, e.at FROM (
-          SELECT s.tick, l.*, max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn
-          FROM (SELECT t.tick, t.snapshot, lag(t.snapshot) OVER (ORDER BY t.tick) AS before
-                FROM pghub.ticks t WHERE t.tick BETWEEN before.tick AND until) AS s
-          CROSS JOIN LATERAL (
-            SELECT l.* FROM pghub.log l
-            WHERE l.xid >= pg_snapshot_xmax(s.before) AND l.xid < pg_snapshot_xmax(s.snapshot) AND pg_visible_in_snapshot(l.xid, s.snapshot)
-            UNION ALL
-            SELECT l.* FROM pghub.log l
-            WHERE l.xid = ANY (pghub.running(s.before)) AND pg_visible_in_snapshot(l.xid, s.snapshot)) AS l
-          WHERE s.before IS NOT NULL) AS e
+          SELECT run.list[1 + CASE WHEN late.unseen IS NULL THEN width_bucket(l.xid, run.tops) ELSE width_bucket(late.unseen, run.list) END] AS tick,
+                 max(l.id) OVER (PARTITION BY l.xid) AS txn, l.*
+          FROM (SELECT l.* FROM pghub.log l WHERE l.xid >= pg_snapshot_xmax(before.snapshot) AND l.xid < run.tops[cardinality(run.tops)]
+                UNION ALL
+                SELECT l.* FROM pghub.log l WHERE l.xid = ANY (pghub.running(before.snapshot))) AS l
+          LEFT JOIN (SELECT x.xid, max(t.tick) AS unseen FROM pghub.ticks t CROSS JOIN pg_snapshot_xip(t.snapshot) AS x(xid)
+                     WHERE t.tick > before.tick AND t.tick <= run.until GROUP BY x.xid) AS late ON late.xid = l.xid) AS e
         WHERE (e.tick, e.txn, e.id) > (after_tick, after_txn, after_id) AND (topics IS NULL OR e.topic = ANY (topics))
         ORDER BY e.tick, e.txn, e.id;
       RETURN QUERY
-        SELECT until, last, last, NULL::text, NULL::bigint[],
-               CASE WHEN EXISTS (SELECT FROM pghub.ticks t WHERE t.tick > until) THEN 'more' ELSE 'end' END, NULL::text,
-               (SELECT t.at FROM pghub.ticks t WHERE t.tick = until);
+        SELECT run.until, last, last, NULL::text, NULL::bigint[],
+               CASE WHEN EXISTS (SELECT FROM pghub.ticks t WHERE t.tick > run.until) THEN 'more' ELSE 'end' END, NULL::text,
+               (SELECT t.at FROM pghub.ticks t WHERE t.tick = run.until);
     END $$;
     COMMENT ON FUNCTION pghub.page IS 'The events that follow a position, in their order.';
 

@@ -17,7 +17,8 @@ BEGIN
     CREATE FUNCTION pghub.body(definition jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
-      body text := pghub.notifying_body(definition);
+      body    text := pghub.notifying_body(definition);
+      writing text;
     BEGIN
       IF (definition ->> 'durable')::boolean IS NOT TRUE THEN
         RETURN body;
@@ -26,9 +27,13 @@ BEGIN
       body := replace(body, pghub.template('@octet_length(payload) [>] 7999'), 'false');
       body := replace(body, pghub.template('@has_function_privilege(''pg_catalog.pg_notify(pg_catalog.text,pg_catalog.text)''::@regprocedure, ''EXECUTE'')'), 'true');
       -- The payload is e, the key, a colon and the value. All is one expression, which PL/pgSQL runs without starting a query.
-      body := replace(body, pghub.template('@pg_notify(') || quote_literal(definition ->> 'topic') || ', payload)', format(
+      writing := format(
         pghub.template('pghub.capture(%L, @string_to_array(@substr(payload, 2, @strpos(payload, '':'') [-] 2), '','')::@int8[], @substr(payload, @strpos(payload, '':'') [+] 1), NULL)'),
-        definition ->> 'topic'));
+        definition ->> 'topic');
+      body := replace(body, pghub.template('@pg_notify(') || quote_literal(definition ->> 'topic') || ', payload)', writing);
+      -- The short way of level row has one expression less.
+      body := replace(body, pghub.template(E'IF payload IS NOT NULL AND true THEN\n      payload := @concat(') || writing || ');',
+        pghub.template('IF (CASE WHEN payload IS NOT NULL THEN @concat(') || writing || ') IS NOT NULL END) THEN');
       body := replace(body, pghub.template(format('EXECUTE @format(''NOTIFY %%I, %%L'', %L, payload);', definition ->> 'topic')), 'NULL;');
       IF body ~ '7999|pg_notify|NOTIFY %' THEN
         RAISE EXCEPTION 'pghub.body: a durable watch would notify';

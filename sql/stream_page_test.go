@@ -1,0 +1,99 @@
+package sql
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+// A page has what its ticks say: the events of a tick are those that its snapshot sees, and that of the tick before does not. pghub.page finds
+// them in another way, with one look at the log for all of its ticks. So transactions that outlive many ticks, and such that are
+// rolled back, are read by both.
+func TestPagesHaveWhatTheirTicksSay(t *testing.T) {
+	b := setUp(t)
+	conns := make([]*pgx.Conn, 6)
+	for i := range conns {
+		conns[i] = pgtest.Conn(t, b.dsn)
+	}
+	start := one[int64](b, `SELECT min(tick) FROM pghub.ticks`)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	open := make([]pgx.Tx, len(conns))
+	end := func(i int, commit bool) {
+		t.Helper()
+		if open[i] == nil {
+			return
+		}
+		if commit {
+			require.NoError(t, open[i].Commit(t.Context()))
+		} else {
+			require.NoError(t, open[i].Rollback(t.Context()))
+		}
+		open[i] = nil
+	}
+	for range 400 {
+		i := random.IntN(len(conns))
+		switch random.IntN(10) {
+		case 0, 1, 2, 3, 4:
+			if open[i] == nil {
+				tx, err := conns[i].Begin(t.Context())
+				require.NoError(t, err)
+				open[i] = tx
+			}
+			_, err := open[i].Exec(t.Context(), `SELECT pghub.capture('a', NULL, '1', NULL)`)
+			require.NoError(t, err)
+		case 5:
+			end(i, false)
+		case 6, 7:
+			end(i, true)
+		default:
+			b.do(`SELECT pghub.tick()`)
+		}
+	}
+	for i := range open {
+		if i%2 == 0 { // the others stay open
+			end(i, true)
+		}
+	}
+	b.do(`SELECT pghub.tick()`)
+
+	const said = `SELECT s.tick, max(l.id) OVER (PARTITION BY s.tick, l.xid) AS txn, l.id
+		FROM (SELECT t.tick, t.snapshot, lag(t.snapshot) OVER (ORDER BY t.tick) AS before FROM pghub.ticks t) AS s
+		JOIN pghub.log l ON pg_visible_in_snapshot(l.xid, s.snapshot) AND NOT pg_visible_in_snapshot(l.xid, s.before)
+		ORDER BY 1, 2, 3`
+	type place struct{ Tick, Txn, ID int64 }
+	rows, err := b.conn.Query(t.Context(), said)
+	require.NoError(t, err)
+	want, err := pgx.CollectRows(rows, pgx.RowToStructByPos[place])
+	require.NoError(t, err)
+	require.NotEmpty(t, want)
+	read := func(tick, txn, id int64) (got []place, state string) {
+		t.Helper()
+		events, last := b.page(tick, txn, id, nil)
+		for _, ev := range events {
+			got = append(got, place{ev.Tick, ev.Txn, ev.ID})
+		}
+		return got, *last.Value
+	}
+	got, state := read(start, wholeTick, wholeTick)
+	require.Equal(t, want, got)
+	require.Equal(t, "end", state)
+	for i := 0; i < len(want)-1; i += 1 + random.IntN(5) {
+		got, _ := read(want[i].Tick, want[i].Txn, want[i].ID)
+		require.Equal(t, want[i+1:], got, "behind %v", want[i])
+		got, _ = read(want[i].Tick, wholeTick, wholeTick)
+		rest := want[i+1:]
+		for len(rest) > 0 && rest[0].Tick == want[i].Tick {
+			rest = rest[1:]
+		}
+		require.ElementsMatch(t, rest, got)
+	}
+	for i := range open {
+		end(i, false)
+	}
+}
