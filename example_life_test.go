@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/pghub/pghub"
 )
@@ -87,6 +88,56 @@ func ExampleConsumerConfig() {
 	// Output:
 	// price: 10
 	// price: 12
+}
+
+// Where LISTEN is impossible, as it is through some poolers, a hub lives by ResyncEvery alone.
+func ExampleConfig_pollOnly() {
+	ctx := context.Background()
+	pool, closePool := openPool()
+	defer closePool()
+	if _, err := pool.Exec(ctx, `CREATE TABLE stock (id bigint PRIMARY KEY, count int); INSERT INTO stock VALUES (7, 3)`); err != nil {
+		log.Fatal(err)
+	}
+	hub, err := pghub.New(pghub.Config{Pool: pool, PollOnly: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	counts := make(chan int, 1)
+	last := 0
+	_, err = hub.Consumer(ctx, func(context.Context, *pghub.Event) {}, &pghub.ConsumerConfig{
+		Topics:       []string{"stock"},
+		ResyncFirst:  true,
+		ResyncEvery:  10 * time.Millisecond, // a minute, say, with a jitter of ten seconds
+		ResyncJitter: time.Millisecond,
+		Resync: func(ctx context.Context, _ pghub.Gap) error {
+			var count int
+			if err := pool.QueryRow(ctx, `SELECT count FROM stock WHERE id = 7`).Scan(&count); err != nil {
+				return err // it will be called again
+			}
+			if count != last {
+				last = count
+				counts <- count
+			}
+			return nil
+		},
+	})
+	if err == nil {
+		err = hub.Start(ctx)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("in stock:", <-counts)
+	if _, err := pool.Exec(ctx, `UPDATE stock SET count = 2`); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("in stock:", <-counts)
+	if err := hub.Stop(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// in stock: 3
+	// in stock: 2
 }
 
 // Drain ends one consumer: it gets what waits in its queue, and then close.
