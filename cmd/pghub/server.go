@@ -92,7 +92,11 @@ func (s *server) run(ctx context.Context) error {
 	s.warn(listener.Addr())
 	hubEnded, webEnded := make(chan error, 1), make(chan error, 1)
 	go func() { hubEnded <- hub.Run(context.WithoutCancel(ctx)) }()
-	go func() { webEnded <- s.serve(web, listener) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		webEnded <- s.serve(web, listener)
+	}()
 	s.logger.Info("serving", "address", listener.Addr().String(), "path", s.base, "tls", s.cert != "")
 
 	select {
@@ -101,7 +105,7 @@ func (s *server) run(ctx context.Context) error {
 	case err = <-webEnded:
 	}
 	s.logger.Info("stopping", "grace", s.grace)
-	return errors.Join(err, s.stop(ctx, gw, web, hub, pool))
+	return errors.Join(err, s.stop(ctx, gw, web, served, hub, pool))
 }
 
 // openStream opens the stream once the database can be reached. Before that nothing is served: what a client has missed could not
@@ -179,15 +183,13 @@ func (s *server) serve(web *http.Server, l net.Listener) error {
 }
 
 // stop ends all parts within the grace time. Clients are told, and before that nobody gets in any more: they come back at
-// once.
-func (s *server) stop(ctx context.Context, gw interface{ Shutdown(context.Context) error }, web *http.Server, hub *pghub.Hub, pool *pgxpool.Pool) error {
+// once. served is closed when web has come to serve nobody else, and has closed its listener.
+func (s *server) stop(ctx context.Context, gw interface{ Shutdown(context.Context) error }, web *http.Server, served <-chan struct{}, hub *pghub.Hub, pool *pgxpool.Pool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
-	closed := make(chan struct{})
-	web.RegisterOnShutdown(func() { close(closed) })
 	webEnded := make(chan error, 1)
 	go func() { webEnded <- web.Shutdown(ctx) }()
-	<-closed
+	<-served
 	// Clients that do not answer must not use up the time of the rest.
 	clients, cancelClients := context.WithTimeout(ctx, s.grace/2)
 	defer cancelClients()

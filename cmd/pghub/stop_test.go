@@ -25,6 +25,18 @@ func (f clientsFunc) Shutdown(ctx context.Context) error { return f(ctx) }
 // Nobody gets in any more when the clients are told to leave: they come back at once, and would be refused here, where another
 // server may already be waiting for them.
 func TestTheDoorIsClosedBeforeClientsLeave(t *testing.T) {
+	t.Run("open", func(t *testing.T) { closeTheDoor(t, func(*http.Server) <-chan struct{} { return nil }) })
+	t.Run("about to open", func(t *testing.T) {
+		closeTheDoor(t, func(web *http.Server) <-chan struct{} {
+			stopping := make(chan struct{})
+			web.RegisterOnShutdown(func() { close(stopping) })
+			return stopping
+		})
+	})
+}
+
+// closeTheDoor stops a server that begins to serve when what opens returns is closed; nil: before.
+func closeTheDoor(t *testing.T, opens func(*http.Server) <-chan struct{}) {
 	pgtest.CheckLeaks(t)
 	pool, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/none")
 	require.NoError(t, err)
@@ -33,11 +45,20 @@ func TestTheDoorIsClosedBeforeClientsLeave(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	web := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
-	served := make(chan error, 1)
-	go func() { served <- web.Serve(listener) }()
-	conn, err := net.Dial("tcp", listener.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, conn.Close())
+	served, result, begin := make(chan struct{}), make(chan error, 1), opens(web)
+	go func() {
+		defer close(served)
+		if begin != nil {
+			<-begin
+		}
+		result <- web.Serve(listener)
+	}()
+	if begin == nil {
+		resp, err := http.Get("http://" + listener.Addr().String()) // it has begun
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		http.DefaultClient.CloseIdleConnections()
+	}
 
 	told := false
 	s := server{logger: slog.New(slog.DiscardHandler), grace: time.Minute}
@@ -49,9 +70,9 @@ func TestTheDoorIsClosedBeforeClientsLeave(t *testing.T) {
 		}
 		require.Error(t, err)
 		return nil
-	}), web, hub, pool))
+	}), web, served, hub, pool))
 	require.True(t, told)
-	require.ErrorIs(t, <-served, http.ErrServerClosed)
+	require.ErrorIs(t, <-result, http.ErrServerClosed)
 }
 
 // A database that is back is listened to soon: what waits for it are people.

@@ -66,7 +66,7 @@ var commandArea = area{
 
 		// A life.
 		one("TLS left out", "server.go", "\tif web.TLSConfig != nil {\n", "\tif web.TLSConfig == nil && s.cert != \"\" {\n", "TestTLS"),
-		sampled(one("clients told while the door is open", "server.go", "\tgo func() { webEnded <- web.Shutdown(ctx) }()\n\t<-closed\n", "\ttime.AfterFunc(time.Second, func() { webEnded <- web.Shutdown(ctx) })\n", "TestTheDoorIsClosedBeforeClientsLeave")),
+		sampled(one("clients told while the door is open", "server.go", "\tgo func() { webEnded <- web.Shutdown(ctx) }()\n\t<-served\n", "\ttime.AfterFunc(time.Second, func() { webEnded <- web.Shutdown(ctx) })\n", "TestTheDoorIsClosedBeforeClientsLeave")),
 		one("no warning without TLS", "server.go", "\tif s.cert == \"\" {\n", "\tif s.cert != \"\" {\n", "TestWarnings"),
 		one("no warning without a token", "server.go", "\tif s.gateway.Authorize == nil && s.clientCA", "\tif s.gateway.Authorize != nil && s.clientCA", "TestWarnings"),
 		one("warnings of what nobody else reaches", "server.go", "is && tcp.IP.IsLoopback() {", "is && tcp.IP.IsMulticast() {", "TestWarnings"),
