@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -149,23 +148,24 @@ func (p *past) missingLocked(topics []string) (missing []string) {
 	return missing
 }
 
-// begin makes the consumer, and finds out where the stream is. Whoever calls it holds keeping.
+// begin makes the consumer. Whoever calls it holds keeping.
 func (p *past) begin(ctx context.Context) error {
-	if p.consumer == nil {
-		consumer, err := p.gateway.hub.Consumer(ctx, p.handle, &pghub.ConsumerConfig{
-			Name: "gateway's past", Codec: p.gateway.encoder, QueueSize: 64, // it has nothing to do
-		})
-		if err != nil {
-			return err
-		}
-		p.mu.Lock()
-		p.consumer = consumer
-		closed := p.closed
-		p.mu.Unlock()
-		if closed {
-			_ = consumer.Close() // never fails
-			return &shuttingDown
-		}
+	if p.consumer != nil {
+		return nil
+	}
+	consumer, err := p.gateway.hub.Consumer(ctx, p.handle, &pghub.ConsumerConfig{
+		Name: "gateway's past", Codec: p.gateway.encoder, QueueSize: 64, // it has nothing to do
+	})
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.consumer = consumer
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		_ = consumer.Close() // never fails
+		return &shuttingDown
 	}
 	return nil
 }
@@ -280,10 +280,7 @@ func (p *past) ofStream(topics []string) (live []string) {
 
 // streamNow is where the stream is. The database is asked once; from then on events tell.
 func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
-	p.mu.Lock()
-	at := p.newest
-	p.mu.Unlock()
-	if !at.IsZero() {
+	if at := p.brought(); !at.IsZero() {
 		return at, nil
 	}
 	at, err := p.locate(ctx)
@@ -327,60 +324,4 @@ func pausing(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// source is where a client can have events again.
-type source interface {
-	// read hands on what follows a mark, in order, until there is no more or add has no room. A *missing is its error where it does
-	// not reach back.
-	read(ctx context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error)
-	// live says whether an event with this id is of the source.
-	has(topic string) bool
-}
-
-// missing says that events after a mark cannot be had any more.
-type missing struct {
-	reason string         // expired, foreign or history
-	until  pghub.Position // where it goes on
-}
-
-func (m *missing) Error() string { return "gateway: events are missing: " + m.reason }
-
-// streamSource reads the stream.
-type streamSource struct{ *past }
-
-func (s streamSource) has(topic string) bool { return s.isLive(topic) }
-
-func (s streamSource) read(ctx context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
-	return s.readFrom(ctx, stream.At(after), topics, add)
-}
-
-func (s streamSource) readFrom(ctx context.Context, from stream.Start, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
-	select {
-	case s.reading <- struct{}{}:
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	defer func() { <-s.reading }()
-	for ev, err := range s.stream.Read(ctx, from, topics...) {
-		var gap *stream.GapError
-		switch {
-		case errors.As(err, &gap) && gap.Gap.Foreign: // what is kept may be what the client has: it goes on with what comes
-			at, err := s.locate(ctx)
-			if err != nil {
-				return false, err
-			}
-			return false, &missing{"foreign", at}
-		case errors.As(err, &gap):
-			return false, &missing{"expired", gap.Gap.Until}
-		case err != nil:
-			return false, err
-		}
-		position := ev.Record.Position
-		message := withID(s.gateway.encoder.encode(ev), position.String())
-		if !add(position, item{kind: kindEvent, topic: ev.Topic, data: message}) {
-			return false, nil
-		}
-	}
-	return true, nil
 }

@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+)
+
+// follow puts topics that are about to be subscribed to on tracks. The returned function begins what there is to be read, once the
+// subscription is in effect; it also says from where on the client has everything, and whether all topics can be had again.
+func (c *client) follow(ctx context.Context, topics []string, since *cursor) (now cursor, begin func(), err error) {
+	p := c.gateway.past
+	if now, err = p.now(ctx); err != nil {
+		return now, nil, err
+	}
+	var begun []func()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range p.sources() {
+		t := &track{client: c, source: s}
+		for _, topic := range topics {
+			if s.has(topic) && c.trackLocked(topic) == nil {
+				t.topics = append(t.topics, topic)
+			}
+		}
+		if len(t.topics) == 0 {
+			continue
+		}
+		if t.beginLocked(now, since) {
+			begun = append(begun, t.catchUp)
+		}
+		c.tracks = append(c.tracks, t)
+	}
+	if since != nil && !since.hasStart {
+		now = cursor{at: now.at, epoch: now.epoch, number: now.number}
+		if !since.at.IsZero() {
+			now.at = since.at
+		}
+		if since.epoch == now.epoch {
+			now.number = since.number
+		}
+	}
+	return now, func() {
+		for _, b := range begun {
+			b()
+		}
+	}, nil
+}
+
+// beginLocked sets the track's mark. It says whether there may be something to be read.
+func (t *track) beginLocked(now cursor, since *cursor) (reads bool) {
+	_, ofStream := t.source.(streamSource)
+	if ofStream {
+		t.at = now.at
+	} else {
+		t.at = numbered(now.number)
+	}
+	switch {
+	case since == nil:
+		return false
+	case since.hasStart && ofStream:
+		t.since = since // and up to the mark what comes live is read
+	case since.hasStart:
+		t.at = numbered(t.client.gateway.past.history.start(t.topics))
+	case ofStream && since.at.IsZero(), !ofStream && since.epoch == "":
+		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "unknown")})
+		return false
+	case ofStream:
+		t.at = since.at
+	case since.epoch != now.epoch: // of another process, which may have heard the same
+		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "history")})
+		return false
+	default:
+		t.at = numbered(since.number)
+	}
+	t.behind = true
+	return true
+}
+
+// catchUp begins to read, unless it is known that there is nothing.
+func (t *track) catchUp() {
+	c := t.client
+	c.mu.Lock()
+	t.announceLocked("replay")
+	nothing := t.since == nil && t.source == streamSource{c.gateway.past} && t.at == c.gateway.past.brought()
+	c.mu.Unlock()
+	if nothing && t.caughtUp() {
+		return
+	}
+	go t.run()
+}
+
+// unfollow takes topics off their tracks.
+func (c *client) unfollow(topics []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var kept []string
+	c.kept = slices.DeleteFunc(c.kept, func(topic string) bool {
+		gone := slices.Contains(topics, topic)
+		if gone {
+			kept = append(kept, topic)
+		}
+		return gone
+	})
+	if len(kept) > 0 {
+		c.gateway.past.release(kept)
+	}
+	for _, t := range c.tracks {
+		t.topics = slices.DeleteFunc(slices.Clone(t.topics), func(topic string) bool { return slices.Contains(topics, topic) })
+	}
+	c.tracks = slices.DeleteFunc(c.tracks, func(t *track) bool { return len(t.topics) == 0 })
+}
+
+// keptTopics are the topics of the client that the past keeps.
+func (c *client) keptTopics() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.kept)
+}
+
+// resume has the track of a topic read on, or with "" all: events were lost on their way here. It says whether nothing is
+// missing then.
+func (c *client) resume(topic string) (all bool) {
+	if c.gateway.past == nil || c.raw {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tracked := 0
+	for _, t := range c.tracks {
+		tracked += len(t.topics)
+		if topic == "" || slices.Contains(t.topics, topic) {
+			t.fallBehindLocked()
+			all = true
+		}
+	}
+	return all && (topic != "" || tracked == len(c.kept))
+}
