@@ -125,24 +125,9 @@ func TestFailoverThatLosesCommits(t *testing.T) {
 	saw := newSeen()
 	d, err := l.s.Durable(t.Context(), "d", saw.handle, &stream.DurableConfig{RetryMin: time.Millisecond})
 	require.NoError(t, err)
-	followed, ended := newSeen(), make(chan error, 1)
-	go func() {
-		for ev, err := range l.s.Follow(t.Context(), stream.Earliest) {
-			if err != nil {
-				ended <- err
-				return
-			}
-			followed.add(ev)
-		}
-	}()
-	resynced := make(chan error, 10)
-	_, err = l.hub.Consumer(t.Context(), func(context.Context, *pghub.Event) {}, &pghub.ConsumerConfig{
-		Topics: []string{"a"}, Resync: func(_ context.Context, gap pghub.Gap) error {
-			resynced <- gap.Err
-			return nil
-		},
-	})
-	require.NoError(t, err)
+	followed := newSeen()
+	ended := l.follow(t.Context(), followed.add)
+	resynced := l.resyncs("a")
 
 	l.publish("a", upTo(5)...)
 	saw.await(t, numbers("a", 1, 5)...)

@@ -93,6 +93,34 @@ func one[T any](l *lab, sql string, args ...any) (v T) {
 	return v
 }
 
+// follow reads on until ctx ends, and calls handle with each event. It gives the error that it ends with.
+func (l *lab) follow(ctx context.Context, handle func(*pghub.Event)) (ended <-chan error) {
+	failed := make(chan error, 1)
+	go func() {
+		for ev, err := range l.s.Follow(ctx, stream.Earliest) {
+			if err != nil {
+				failed <- err
+				return
+			}
+			handle(ev)
+		}
+	}()
+	return failed
+}
+
+// resyncs makes a live consumer of a topic, and gives the error of each gap that its Resync is told of.
+func (l *lab) resyncs(topic string) <-chan error {
+	told := make(chan error, 100)
+	_, err := l.hub.Consumer(l.t.Context(), func(context.Context, *pghub.Event) {}, &pghub.ConsumerConfig{
+		Topics: []string{topic}, Resync: func(_ context.Context, gap pghub.Gap) error {
+			told <- gap.Err
+			return nil
+		},
+	})
+	require.NoError(l.t, err)
+	return told
+}
+
 func (l *lab) publish(topic string, numbers ...int) {
 	l.t.Helper()
 	for _, n := range numbers {

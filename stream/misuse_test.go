@@ -14,18 +14,6 @@ import (
 	"github.com/pghub/pghub/stream"
 )
 
-// follow reads on until ctx ends. handle is called with each event.
-func (l *lab) follow(ctx context.Context, handle func(*pghub.Event)) {
-	go func() {
-		for ev, err := range l.s.Follow(ctx, stream.Earliest) {
-			if err != nil {
-				return
-			}
-			handle(ev)
-		}
-	}()
-}
-
 // Of two readers at one place the slow one gets the page that the quick one has read, and it is not up to date any more.
 func TestASlowReaderSleepsOverNothing(t *testing.T) {
 	l := newLab(t, stream.Config{Lease: forEver})
