@@ -1,0 +1,92 @@
+package pghub
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func TestConfigDefaults(t *testing.T) {
+	cfg, err := Config{ListenConfig: new(pgx.ConnConfig)}.withDefaults()
+	require.NoError(t, err)
+	require.Equal(t, 100*time.Millisecond, cfg.ReconnectMin)
+	require.Equal(t, 30*time.Second, cfg.ReconnectMax)
+	require.Equal(t, 10*time.Second, cfg.ProbeInterval)
+	require.Equal(t, 5*time.Second, cfg.ProbeTimeout)
+	require.Equal(t, 10*time.Second, cfg.StopTimeout)
+	require.Equal(t, 16384, cfg.QueueSize)
+	require.Equal(t, KeyValueCodec{}, cfg.Codec)
+	require.False(t, cfg.Logger.Enabled(context.Background(), slog.LevelError), "silent")
+}
+
+func TestConfig(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*Config)
+		refusal string // "": it is fine
+	}{
+		"nothing to connect with":        {func(c *Config) { c.Pool, c.ListenConfig = nil, nil }, "Pool or a ListenConfig"},
+		"only ListenConfig":              {func(c *Config) { c.Pool, c.ListenConfig = nil, new(pgx.ConnConfig) }, ""},
+		"name":                           {func(c *Config) { c.Name = strings.Repeat("ü", 100) }, ""},
+		"name with NUL":                  {func(c *Config) { c.Name = "a\x00" }, "Name"},
+		"name in another encoding":       {func(c *Config) { c.Name = "\xfc" }, "Name"},
+		"equal backoff bounds":           {func(c *Config) { c.ReconnectMin, c.ReconnectMax = time.Second, time.Second }, ""},
+		"only a long ReconnectMin":       {func(c *Config) { c.ReconnectMin = time.Hour }, ""},
+		"only a short ReconnectMax":      {func(c *Config) { c.ReconnectMax = time.Millisecond }, ""},
+		"ReconnectMin over ReconnectMax": {func(c *Config) { c.ReconnectMin, c.ReconnectMax = 2, 1 }, "no range"},
+		"negative ReconnectMin":          {func(c *Config) { c.ReconnectMin = -1 }, "no range"},
+		"negative ReconnectMax":          {func(c *Config) { c.ReconnectMax = -1 }, "no range"},
+		"no probes":                      {func(c *Config) { c.ProbeInterval = -1 }, ""},
+		"negative ProbeTimeout":          {func(c *Config) { c.ProbeTimeout = -1 }, "ProbeTimeout"},
+		"negative StopTimeout":           {func(c *Config) { c.StopTimeout = -1 }, "StopTimeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Pool: unitPool()}
+			c.change(&cfg)
+			full, err := cfg.withDefaults()
+			if c.refusal != "" {
+				require.ErrorContains(t, err, c.refusal)
+				return
+			}
+			require.NoError(t, err)
+			require.Positive(t, full.ReconnectMin)
+			require.LessOrEqual(t, full.ReconnectMin, full.ReconnectMax)
+		})
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	hub, err := New(Config{})
+	require.Error(t, err)
+	require.Nil(t, hub)
+}
+
+func TestConsumerConfig(t *testing.T) {
+	hub := &Config{QueueSize: 7, Codec: JSONCodec{}}
+	full, err := ConsumerConfig{}.withDefaults(hub)
+	require.NoError(t, err)
+	require.Equal(t, 7, full.QueueSize)
+	require.Equal(t, JSONCodec{}, full.Codec)
+
+	full, err = ConsumerConfig{QueueSize: 3, Codec: RawCodec{}, Overflow: CloseConsumer, Topics: []string{"a"}}.withDefaults(hub)
+	require.NoError(t, err)
+	require.Equal(t, 3, full.QueueSize)
+	require.Equal(t, RawCodec{}, full.Codec)
+
+	for _, size := range []int{-1, math.MinInt} {
+		full, err = ConsumerConfig{QueueSize: size}.withDefaults(hub)
+		require.NoError(t, err)
+		require.Equal(t, math.MaxInt, full.QueueSize, "unbounded")
+	}
+	_, err = ConsumerConfig{Overflow: -1}.withDefaults(hub)
+	require.ErrorContains(t, err, "Overflow")
+	_, err = ConsumerConfig{Overflow: CloseConsumer + 1}.withDefaults(hub)
+	require.ErrorContains(t, err, "Overflow")
+	_, err = ConsumerConfig{Topics: []string{"a", ""}}.withDefaults(hub)
+	require.ErrorIs(t, err, ErrTopic)
+}
