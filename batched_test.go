@@ -281,3 +281,25 @@ func TestBatchLosesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What comes while the latest are looked for is for the next call: else the first would never come while publishers go on.
+func TestBatchLatestEnds(t *testing.T) {
+	const waiting, meanwhile = 50_000, 50_000
+	q := newQueue(unboundedQueue, DropOldest, &brake{})
+	q.put(0, queueRun("a", make([]int, waiting)...))
+	first := q.next()
+	var putter sync.WaitGroup
+	putter.Go(func() {
+		for q.delivered.Load() == 0 { // until it has begun
+			runtime.Gosched()
+		}
+		for range meanwhile {
+			q.put(0, queueRun("a", 1))
+		}
+	})
+	b := &batching{most: 10, latest: true}
+	require.Len(t, b.takeLatest(&q, first), 1)
+	putter.Wait()
+	q.done()
+	require.EqualValues(t, waiting, q.delivered.Load())
+}

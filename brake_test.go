@@ -69,6 +69,32 @@ func TestQueuePressesBrake(t *testing.T) {
 	})
 }
 
+// More may follow a burst, and its consumers are woken with the last one; but not while a queue fills up.
+func TestABurstThatPressesWakes(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub := fakeHub(t, server, Config{QueueSize: 4 * crowd})
+		var handled atomic.Int64
+		floodHub(t, hub, func(_ context.Context, ev *Event) {
+			if ev.Advisory == nil {
+				handled.Add(1)
+			}
+		})
+		synctest.Wait()
+		events := func(n int) (words [][2]string) {
+			for range n {
+				words = append(words, [2]string{"a", "e"})
+			}
+			return words
+		}
+		hub.router.Burst(burstOf(events(10)...), true)
+		synctest.Wait()
+		require.Zero(t, handled.Load(), "the rest of what the server sends follows at once")
+		hub.router.Burst(burstOf(events(3*crowd)...), true)
+		synctest.Wait()
+		require.EqualValues(t, 10+3*crowd, handled.Load())
+	})
+}
+
 // floodHub has a consumer of "a" with a handler, and starts.
 func floodHub(t *testing.T, hub *Hub, handler Handler) *Consumer {
 	t.Helper()

@@ -120,3 +120,10 @@ func TestChange(t *testing.T) {
 	require.Equal(t, [][]int64{{1, 2}, {3, 4}}, keys)
 	require.Equal(t, pghub.Truncate, truncate.change.Op)
 }
+
+func TestKeysOfARowWithoutKey(t *testing.T) {
+	for _, key := range [][]int64{nil, {}} {
+		require.Empty(t, slices.Collect((&pghub.Change{Op: pghub.Insert}).Keys(key)), "there is nothing to drop")
+		require.Equal(t, [][]int64{{7}}, slices.Collect((&pghub.Change{Op: pghub.Update, OldKey: []int64{7}}).Keys(key)))
+	}
+}

@@ -114,8 +114,9 @@ func TestPublisherBatchLimits(t *testing.T) {
 		calls   int
 		batch   int
 	}{
-		"events": {func(i int) string { return fmt.Sprint("e", i) }, maxBatchEvents + 100, maxBatchEvents},
-		"bytes":  {func(i int) string { return fmt.Sprintf("e%d:%7000d", i, 1)[:7000] }, 160, maxBatchBytes / 7000},
+		"events":                 {func(i int) string { return fmt.Sprint("e", i) }, maxBatchEvents + 100, maxBatchEvents},
+		"bytes":                  {func(i int) string { return fmt.Sprintf("e%d:%7000d", i, 1)[:7000] }, 160, maxBatchBytes / 7000},
+		"bytes, to the last one": {func(i int) string { return fmt.Sprintf("e%d:%4096d", i, 1)[:4096] }, 300, maxBatchBytes / 4096},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

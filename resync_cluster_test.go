@@ -116,11 +116,17 @@ func mentionsLimit(err error) bool {
 }
 
 func TestResyncClusterLimitNeedsAPool(t *testing.T) {
-	cfg, err := pgxpool.ParseConfig("host=127.0.0.1 pool_max_conns=1")
+	poolOf := func(conns string) *pgxpool.Pool {
+		cfg, err := pgxpool.ParseConfig("host=127.0.0.1 pool_max_conns=" + conns)
+		require.NoError(t, err)
+		pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	_, err := New(Config{Pool: poolOf("2"), ResyncClusterLimit: 1})
 	require.NoError(t, err)
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	require.NoError(t, err)
-	defer pool.Close()
+	pool := poolOf("1")
 	for _, cfg := range []Config{{Pool: pool, ResyncClusterLimit: 1}, {PollOnly: true, ResyncClusterLimit: 1}, {Pool: pool, ResyncClusterLimit: -1}} {
 		_, err = New(cfg)
 		require.ErrorContains(t, err, "ResyncClusterLimit")
