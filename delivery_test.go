@@ -111,6 +111,31 @@ func TestDeliverySlowHandlers(t *testing.T) {
 	})
 }
 
+// Handlers that are quick do not get more workers, however many wait: to wait for a processor is not to wait for a handler.
+func TestDeliveryQuickHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		consumers := 2 * 10 * 10 * fewTurns * runtime.GOMAXPROCS(0) // work for twenty ticks
+		hub := unitHub(t, Config{})
+		var arrived sync.WaitGroup
+		arrived.Add(consumers)
+		var largest atomic.Int64
+		all := make([]*Consumer, consumers)
+		for i := range all {
+			all[i] = deliveryConsumer(t, hub, func(context.Context, *Event) {
+				time.Sleep(watchTick / (10 * fewTurns))
+				largest.Store(max(largest.Load(), int64(deliverySize(hub.delivery))))
+				arrived.Done()
+			})
+			all[i].queue.put(0, queueRun("a", 1))
+		}
+		start := time.Now()
+		hub.delivery.add(all...)
+		arrived.Wait()
+		require.Greater(t, time.Since(start), 10*watchTick, "the watch has looked")
+		require.EqualValues(t, runtime.GOMAXPROCS(0), largest.Load())
+	})
+}
+
 // A shift that had grown becomes smaller again, and a worker more or less than its size is never counted.
 func TestDeliveryShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

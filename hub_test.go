@@ -227,7 +227,7 @@ func TestAPoolerThatDeliversNothing(t *testing.T) {
 func TestAPoolerThatDelivers(t *testing.T) {
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		server.SetBackendPID(func(pid uint32) uint32 { return pid + 7 })
-		hub := fakeHub(t, server, Config{})
+		hub := fakeHub(t, server, Config{ProbeTimeout: time.Minute}) // longer than a connection may take
 		w, _ := watch(t, hub, "a")
 		startHub(t, hub)
 		server.Notify("a", "e")
