@@ -6,7 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// QueryRunner is a pool, a connection or a transaction of pgx.
+// QueryRunner is a pool of pgx. A connection of pgx can run one Load at a time: it needs Config.Loads 1, and nobody else on it.
 type QueryRunner interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
