@@ -19,6 +19,11 @@ type Cache[K comparable, V any] struct {
 	ready    chan struct{}             // closed when Resync has succeeded for the first time
 	becomes  sync.Once                 // ready
 
+	// What the consumer's stream has said of the topic. These are owned by the consumer's goroutine.
+	begun   bool // it has come into effect
+	lost    bool // the connection is lost
+	refused bool // there is a connection again, and the server does not let it listen to the topic
+
 	ctx    context.Context // of loads
 	cancel context.CancelFunc
 
@@ -200,8 +205,14 @@ func (c *Cache[K, V]) setLiveLocked(live bool) {
 	c.dropLocked()
 }
 
-// dropLocked forgets everything, what is being loaded included.
+// dropLocked forgets everything, for a reason that somebody may want to know of.
 func (c *Cache[K, V]) dropLocked() {
+	c.drops.Add(1)
+	c.forgetLocked()
+}
+
+// forgetLocked forgets everything, what is being loaded included.
+func (c *Cache[K, V]) forgetLocked() {
 	c.generation.Add(1)
 	for key, f := range c.flights {
 		if f.began {
@@ -209,5 +220,4 @@ func (c *Cache[K, V]) dropLocked() {
 		}
 	}
 	c.entries.InvalidateAll()
-	c.drops.Add(1)
 }

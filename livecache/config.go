@@ -37,7 +37,7 @@ type Config[K comparable, V any] struct {
 
 	// ResyncEvery drops everything so long after the last time, and has LoadAll read it again: a net under a trigger that is gone, and with
 	// a hub that is [pghub.Config].PollOnly all there is, but for TTL. ResyncJitter is a random wait on top of it, and at a gap,
-	// so that not all processes read at once. 0: never, and none.
+	// so that not all processes read at once. It goes on in an outage, which it does not end. 0: never, and none.
 	ResyncEvery, ResyncJitter time.Duration
 
 	// Outage is what Get does while the connection of the listener is lost.

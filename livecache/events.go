@@ -1,6 +1,7 @@
 package livecache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,13 +14,39 @@ func (c *Cache[K, V]) handle(_ context.Context, ev *pghub.Event) {
 	switch {
 	case ev.Advisory == nil:
 		c.apply(ev)
+	case ev.Advisory.Action == pghub.ActionSubscribe:
+		c.begun, c.refused = true, false
 	case ev.Advisory.Action == pghub.ActionDisconnect:
+		c.lost = true
 		c.outages.Add(1)
 		c.deaf(c.cfg.Outage == LoadThrough)
+	case ev.Advisory.Action == pghub.ActionReconnect:
+		c.begun, c.lost, c.refused = true, false, ev.Advisory.Err != nil
+		if ev.Advisory.Gap == (pghub.Gap{}) { // as with topics of stream.Config.Live: no Resync follows
+			c.goOn()
+		}
 	case ev.Advisory.Final:
 		c.deaf(true)
 	}
 }
+
+// goOn ends an outage in which nothing was missed.
+func (c *Cache[K, V]) goOn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.live.Load() {
+		c.setLiveLocked(true)
+	}
+	c.hears.Store(!c.closed)
+}
+
+// mayKeep says whether what is read now may be kept: events come, or their absence is put up with.
+func (c *Cache[K, V]) mayKeep() bool {
+	return c.begun && (c.isReached() || c.cfg.Outage == ServeCached)
+}
+
+// isReached says whether events come.
+func (c *Cache[K, V]) isReached() bool { return c.begun && !c.lost && !c.refused }
 
 // deaf begins a time without events, and with end one in which nothing is kept.
 func (c *Cache[K, V]) deaf(end bool) {
@@ -50,18 +77,29 @@ func (c *Cache[K, V]) apply(ev *pghub.Event) {
 	}
 }
 
+// announcedGap begins the payload that is reserved for publishers who announce a gap. Resync is called behind it.
+const announcedGap = `e:{"pghub":"gap"`
+
 func (c *Cache[K, V]) keysOf(ev *pghub.Event) ([]K, error) {
-	own := &pghub.Event{Topic: ev.Topic, Payload: ev.Payload, PID: ev.PID} // ev is shared with other consumers
+	if bytes.HasPrefix(ev.Payload, []byte(announcedGap)) {
+		return nil, ErrAll
+	}
+	own := &pghub.Event{Topic: ev.Topic, Payload: ev.Payload, PID: ev.PID, Record: ev.Record} // ev is shared with other consumers
 	if err := c.cfg.Codec.Decode(own); err != nil {
 		return nil, &pghub.DecodeError{Topic: ev.Topic, Payload: ev.Payload, Err: err}
 	}
 	return c.cfg.Key(own)
 }
 
-// resync is called when the topic has come into effect, and after each gap, before the next event.
-func (c *Cache[K, V]) resync(ctx context.Context, _ pghub.Gap) error {
+// resync is called when the topic has come into effect, and after each gap, before the next event; and, without a gap, in each
+// period of ResyncEvery, whether there is a connection or not.
+func (c *Cache[K, V]) resync(ctx context.Context, gap pghub.Gap) error {
 	c.mu.Lock()
-	c.setLiveLocked(true)
+	if live := c.mayKeep(); gap == (pghub.Gap{}) && live == c.live.Load() {
+		c.forgetLocked()
+	} else {
+		c.setLiveLocked(live)
+	}
 	generation := c.generation.Load()
 	c.spared = make(map[K]struct{})
 	c.mu.Unlock()
@@ -71,9 +109,11 @@ func (c *Cache[K, V]) resync(ctx context.Context, _ pghub.Gap) error {
 	}
 	c.fill(values, generation)
 	c.mu.Lock()
-	c.hears.Store(!c.closed)
+	c.hears.Store(!c.closed && c.isReached())
 	c.mu.Unlock()
-	c.becomes.Do(func() { close(c.ready) })
+	if c.begun {
+		c.becomes.Do(func() { close(c.ready) })
+	}
 	return nil
 }
 

@@ -15,7 +15,7 @@ var livecacheArea = area{
 		one("an event forgotten", "cache.go", "\t\tc.entries.Invalidate(key)\n", "", "TestReadsThroughAndForgets TestOracle"),
 
 		// Gaps, and times without events.
-		sampled(one("a gap that drops nothing", "events.go", "\tc.setLiveLocked(true)\n\tgeneration", "\tc.live.Store(true)\n\tgeneration", "TestGapDropsAll")),
+		sampled(one("a gap that drops nothing", "events.go", "\t\tc.setLiveLocked(live)\n", "\t\tc.live.Store(live)\n", "TestGapDropsAll")),
 		one("kept where no events come", "load.go", "case !c.live.Load():", "case false:", "TestLife TestOutageLoadThrough"),
 		one("joined where no events come", "load.go", ", f.began && !c.live.Load()", "", "TestOutageLoadThrough"),
 		one("kept when the hub has stopped", "events.go", "case ev.Advisory.Final:", "case false:", "TestLife"),
@@ -26,6 +26,18 @@ var livecacheArea = area{
 		one("an outage that nobody sees", "events.go", "\tc.hears.Store(false)\n", "", "TestFigures"),
 		one("what was invalidated counted as evicted", "cache.go", "e.Cause == otter.CauseOverflow", "e.Cause != otter.CauseReplacement", "TestEvictionsAreCounted"),
 		one("keys that are never loaded", "load.go", "\tc.loading.Add(-int64(len(batch)))\n", "", "TestFigures"),
+
+		// Who says that there is a connection: not ResyncEvery.
+		one("an outage without a gap that does not end", "events.go", "\t\t\tc.goOn()\n", "", "TestLiveTopicGoesOnBehindAnOutage"),
+		one("a period that ends an outage", "events.go", "!c.closed && c.isReached()", "!c.closed && c.begun", "TestResyncEveryIsNoReconnection"),
+		one("a period behind which copies are kept in an outage", "events.go", "c.begun && (c.isReached() || c.cfg.Outage == ServeCached)", "c.begun", "TestResyncEveryIsNoReconnection"),
+		one("a period that is a beginning", "events.go", "\tif c.begun {\n", "\tif true {\n", "TestResyncEveryIsNoBeginning"),
+		one("a period behind which copies are kept before the beginning", "events.go", "c.begun && (c.isReached() ||", "(c.isReached() ||", "TestResyncEveryIsNoBeginning"),
+		one("a refused topic that is live", "events.go", "ev.Advisory.Err != nil", "false", "TestRefusedTopicIsNotLive"),
+		one("a refused topic for ever", "events.go", "c.begun, c.refused = true, false", "c.begun = true", "TestRefusedTopicIsNotLive"),
+		one("a period that counts as trouble", "events.go", "\t\tc.forgetLocked()\n", "\t\tc.dropLocked()\n", "TestResyncEveryIsNotCountedAsDrops"),
+		one("an announced gap that Key is asked about", "events.go", "bytes.HasPrefix(ev.Payload, []byte(announcedGap))", "bytes.HasPrefix(nil, []byte(announcedGap))", "TestAnnouncedGapIsNotForKey"),
+		one("a Key without the record", "events.go", ", Record: ev.Record}", "}", "TestLiveTopicGoesOnBehindAnOutage"),
 
 		// Events that are not understood, and loads that fail.
 		sampled(one("an event that is passed over", "events.go", "if !understood {", "if false && !understood {", "TestWhatIsNotUnderstoodDropsAll")),
