@@ -2,12 +2,14 @@ package stream
 
 import "context"
 
-// reader reads on from a position. While its page is handled it reads the one that follows.
+// reader reads on from a position. While a page is handled it reads the one that follows, but not behind its first page: who leaves
+// there, as many do, would leave a query under way, and a connection whose query is cancelled is of no use any more.
 type reader struct {
 	pager  *pager
 	topics []string // nil: all
 	at     Position
 	near   bool // its last page was the last one there was: others are likely to be at the same place
+	goesOn bool // it has come back for more than a page
 
 	ahead  chan pageAhead     // gets the page behind at; nil: nobody reads it
 	cancel context.CancelFunc // of who does
@@ -45,7 +47,10 @@ func (r *reader) next(ctx context.Context) (page, error) {
 		r.at = pg.end
 	}
 	if pg.state == pageMore {
-		r.readAhead(ctx)
+		if r.goesOn {
+			r.readAhead(ctx)
+		}
+		r.goesOn = true
 	}
 	return pg, nil
 }
