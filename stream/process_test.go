@@ -313,7 +313,7 @@ func TestStats(t *testing.T) {
 	eventually(t, "it is back", func() bool { now := l.s.Stats(); return now.Lost > 0 && now.PID != 0 && now.PID != st.PID })
 }
 
-// Consumers leave the stream's list while it is gone through.
+// Consumers leave the stream's list while it is gone through: the race detector notices where that is not safe.
 func TestAStreamWithManyConsumersStops(t *testing.T) {
 	l := newLab(t, stream.Config{})
 	var all []*stream.Durable

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -76,4 +77,38 @@ func TestDurablesByName(t *testing.T) {
 		"a": {Name: "a", Working: true, Delivered: 11, Failed: 22, Parked: 33, Resyncs: 44, InHand: 55},
 		"b": {Name: "b", Delivered: 10},
 	}, sums)
+}
+
+// Consumers stay in the sums of their names when they have ended. Names do not become more without end.
+func TestDurablesThatHaveEnded(t *testing.T) {
+	l := newLab(t, stream.Config{Lease: forEver})
+	saw := newSeen()
+	for n := 1; n <= 2; n++ {
+		d, err := l.s.Durable(t.Context(), "d", saw.handle, nil)
+		require.NoError(t, err)
+		l.publish("a", n)
+		saw.await(t, numbers("a", 1, n)...)
+		eventually(t, "it is acknowledged", func() bool { return l.s.Stats().DurablesByName()["d"].Delivered == uint64(n) })
+		require.NoError(t, d.Stop(t.Context()))
+		require.Equal(t, map[string]stream.DurableStats{"d": {Name: "d", Delivered: uint64(n)}}, l.s.Stats().DurablesByName())
+	}
+	for n := range 260 {
+		d, err := l.s.Durable(t.Context(), fmt.Sprint("many", n), saw.handle, &stream.DurableConfig{From: stream.Latest})
+		require.NoError(t, err)
+		require.NoError(t, d.Stop(t.Context()))
+	}
+	sums := l.s.Stats().DurablesByName()
+	require.Len(t, sums, 257)
+	require.Contains(t, sums, "d")
+	require.Contains(t, sums, "")
+
+	// One that is among the others is there while it lives, and when it has ended.
+	d, err := l.s.Durable(t.Context(), "late", saw.handle, &stream.DurableConfig{From: stream.Latest})
+	require.NoError(t, err)
+	l.publish("a", 3)
+	for _, stop := range []func(context.Context) error{func(context.Context) error { return nil }, d.Stop} {
+		require.NoError(t, stop(t.Context()))
+		eventually(t, "it is acknowledged", func() bool { return l.s.Stats().DurablesByName()[""].Delivered == 1 })
+		require.NotContains(t, l.s.Stats().DurablesByName(), "late")
+	}
 }

@@ -81,6 +81,7 @@ type Stream struct {
 	mu       sync.Mutex
 	stopping bool
 	durables []*Durable
+	accounts map[string]DurableStats // by name: sums over the durable consumers that have ended
 }
 
 // Open makes a stream for a hub, which may be started before or after. It connects to the database to see whether schema
@@ -104,7 +105,7 @@ func Open(ctx context.Context, hub *pghub.Hub, cfg Config) (*Stream, error) {
 		}
 	}
 	cfg.Live = slices.Clone(cfg.Live)
-	s := &Stream{cfg: cfg, owner: newOwner(), bus: newBus(), opened: make(chan struct{}), done: make(chan struct{})}
+	s := &Stream{cfg: cfg, owner: newOwner(), bus: newBus(), opened: make(chan struct{}), done: make(chan struct{}), accounts: make(map[string]DurableStats)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	host, err := hub.Attach((*guest)(s))
 	if err != nil {
@@ -221,13 +222,18 @@ func (s *Stream) enlist(d *Durable) error {
 	if s.stopping {
 		return pghub.ErrStopped
 	}
+	countIn(s.accounts, accountOf(s.accounts, d.name), DurableStats{}) // it keeps its account
 	s.durables = append(s.durables, d)
 	return nil
 }
 
+// delist takes a consumer out that has ended.
 func (s *Stream) delist(d *Durable) {
+	last := d.Stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	last.Working, last.InHand = false, 0
+	countIn(s.accounts, accountOf(s.accounts, d.name), last)
 	s.durables = slices.DeleteFunc(s.durables, func(other *Durable) bool { return other == d })
 }
 

@@ -14,6 +14,9 @@ var streamArea = area{
 		sampled(one("a transaction that outlives its tick, in that tick", pageSQL, "ELSE width_bucket(late.unseen, run.list) END", "ELSE width_bucket(l.xid, run.tops) END", "TestPagesHaveWhatTheirTicksSay")),
 		one("a page without what was open before it", pageSQL, "                SELECT l.* FROM pghub.log l WHERE l.xid = ANY (pghub.running(before.snapshot))) AS l", "                SELECT l.* FROM pghub.log l WHERE false) AS l", "TestPagesHaveWhatTheirTicksSay"),
 		one("a page that goes on behind a restored tick", pageSQL, " OR before.large AND b.tick > first.tick", "", "TestATransactionThatOutlivesTheTakeover"),
+		one("a page read ahead for who may leave", "stream/reader.go", "\t\tif r.goesOn {\n", "\t\tif true {\n", "TestALoopThatBreaksCostsNoConnection"),
+		one("a reader that leaves its query behind", "stream/reader.go", "\t\tr.cancel()\n\t\t<-r.ahead\n", "\t\tr.cancel()\n", "TestALoopThatBreaksWaitsForWhatIsReadAhead"),
+		one("a page read ahead that is taken for new", "stream/reader.go", "\t\tr.ahead = nil\n", "\t\tr.ahead = nil\n\t\tresult.page.tick = r.pager.s.bus.nextTick()\n", "TestAPageReadAheadSleepsOverNothing"),
 		one("a capture that the search path misleads", publishSQL, "IF part OPERATOR(pg_catalog.=) 1 THEN", "IF part = 1 THEN", "TestCaptureTakesNothingFromTheSearchPath"),
 		one("a consumer that is released while it is tried, unnoticed", "stream/durable.go", "	go d.run(t, wait, changed)", "	go d.run(t, wait, s.bus.nextChange(name))", "TestAConsumerIsReleasedWhileItIsTried"),
 
@@ -81,6 +84,9 @@ var streamArea = area{
 		one("a gap without Resync", "stream/tenure.go", "for failures := 0; d.cfg.Resync != nil; failures++ {", "for failures := 0; false; failures++ {", "TestResyncAfterTheRetention"),
 		one("a gap of live topics after each reconnection", "advise.go", "		case c.greeted && r.isFedLocked(c):", "		case false:", "TestLiveTopicsHaveNoGap"),
 		one("events of live topics lost with the listener", "route.go", "fed && r.phase == phaseAway {", "false {", "TestLiveTopicsHaveNoGap"),
+		one("rows in text whose topics are lost", "stream/row.go", "r.topic, r.isEvent = *topic, true", "r.isEvent = true", "TestRowsInText"),
+		one("one that has ended forgotten in the sums", "stream/stream.go", "\tcountIn(s.accounts, accountOf(s.accounts, d.name), last)\n", "", "TestDurablesThatHaveEnded"),
+		one("names without end", "stream/stats.go", "!known && len(accounts) >= maxAccounts", "false && !known", "TestDurablesThatHaveEnded"),
 		one("the one that stands by counts for the one that works", "stream/stats.go", "sum.Working || one.Working", "one.Working", "TestDurablesByName"),
 		one("a halt that nobody counts", "stream/durable.go", "\t\t\t\td.s.halted.Add(1)\n", "", "TestStatus"),
 
