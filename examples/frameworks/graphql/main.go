@@ -52,7 +52,12 @@ func run(ctx context.Context, database string, listener net.Listener) error {
 	mux.Handle("POST /graphql", subscriptions(graphql.MustParseSchema(schema, &resolver{hub})))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		defer stop() // without a server there is nothing to run for
+		served <- server.Serve(listener)
+	}()
 	ran := hub.Run(ctx) // on its way out it ends subscriptions
 	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

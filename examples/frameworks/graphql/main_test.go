@@ -63,3 +63,13 @@ func TestSubscription(t *testing.T) {
 	require.Empty(t, next())
 	require.Equal(t, "the end", next())
 }
+
+// A server that cannot serve ends the program, and does not leave it there without one.
+func TestServeFails(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	ctx := pgtest.Within(t)
+	require.ErrorIs(t, run(ctx, pgtest.Database(t), listener), net.ErrClosed)
+	require.NoError(t, ctx.Err(), "at once")
+}

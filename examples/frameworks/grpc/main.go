@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"google.golang.org/grpc"
@@ -44,8 +45,15 @@ func run(ctx context.Context, database string, listener net.Listener) error {
 	server := grpc.NewServer()
 	server.RegisterService(&ordersDesc, orders{hub})
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	ran := hub.Run(ctx)   // ends calls with UNAVAILABLE on its way out
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel() // without a server there is nothing to run for
+		served <- server.Serve(listener)
+	}()
+	ran := hub.Run(ctx)                                // ends calls with UNAVAILABLE on its way out
+	kill := time.AfterFunc(5*time.Second, server.Stop) // of a client that does not read
+	defer kill.Stop()
 	server.GracefulStop() // waits for them
 	if err := <-served; err != nil {
 		return err

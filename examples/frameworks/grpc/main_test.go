@@ -67,3 +67,13 @@ func TestWatch(t *testing.T) {
 	_, err = orders.Recv()
 	require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
 }
+
+// A server that cannot serve ends the program, and does not leave it there without one.
+func TestServeFails(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	ctx := pgtest.Within(t)
+	require.ErrorIs(t, run(ctx, pgtest.Database(t), listener), net.ErrClosed)
+	require.NoError(t, ctx.Err(), "at once")
+}
