@@ -29,7 +29,8 @@ type ConsumerStatus struct {
 }
 
 // Status asks the database for the stream's figures, by two queries on a connection of the pool. ctx bounds that; an error is that of
-// the query, or of ctx. Every process gets the same answer.
+// the query, or of ctx. Every process gets the same answer. It may be called at any time, also when the stream has ended, for as long as the
+// pool is open. The role of the pool needs the right to read the stream, as for [Open].
 func (s *Stream) Status(ctx context.Context) (Status, error) {
 	var st Status
 	err := s.db.do(ctx, func(c conn) error {

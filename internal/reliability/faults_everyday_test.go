@@ -42,7 +42,7 @@ func (a *account) number(key int64, n int, latest bool) {
 	defer a.mu.Unlock()
 	switch {
 	case latest && n <= a.byKey[key], !latest && n <= a.last:
-		a.wrongs = append(a.wrongs, fmt.Sprintf("%d of key %d after %d", n, key, a.byKey[key]))
+		a.wrongs = append(a.wrongs, fmt.Sprintf("%d of key %d after %d, and %d of any", n, key, a.byKey[key], a.last))
 	case !latest && n != a.last+1 && !a.gap:
 		a.wrongs = append(a.wrongs, fmt.Sprintf("%d after %d, and no gap", n, a.last))
 	}

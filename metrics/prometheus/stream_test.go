@@ -3,8 +3,14 @@ package pghubprom
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
@@ -75,7 +81,13 @@ func TestStreamCollector(t *testing.T) {
 
 // A database that does not answer does not keep the figures of the process from whoever asks: that is when they are wanted.
 func TestStatusThatHangs(t *testing.T) {
-	pool := pgtest.Pool(t, pgtest.Database(t))
+	limits := &limits{}
+	cfg, err := pgxpool.ParseConfig(pgtest.Database(t))
+	require.NoError(t, err)
+	cfg.ConnConfig.Tracer = limits
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
 	require.NoError(t, sql.Install(t.Context(), pool))
 	hub, err := pghub.New(pghub.Config{Pool: pool})
 	require.NoError(t, err)
@@ -91,4 +103,36 @@ func TestStatusThatHangs(t *testing.T) {
 		`pghub_stream_status_up{hub=""}`: 0,
 		`pghub_listening{hub=""}`:        0,
 	})
+	require.NotEmpty(t, limits.all(), "the database is asked")
+	for _, limit := range limits.all() {
+		require.Greater(t, limit, time.Duration(0), "there is a limit")
+		require.LessOrEqual(t, limit, 10*time.Second)
+	}
+}
+
+// limits notes how long queries for a stream's status may take.
+type limits struct {
+	mu    sync.Mutex
+	times []time.Duration // 0: for ever
+}
+
+func (l *limits) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(data.SQL, "SELECT events, bytes, ") {
+		var limit time.Duration
+		if deadline, limited := ctx.Deadline(); limited {
+			limit = time.Until(deadline)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.times = append(l.times, limit)
+	}
+	return ctx
+}
+
+func (l *limits) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (l *limits) all() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.times)
 }
