@@ -1,7 +1,6 @@
 package pghub
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -12,8 +11,8 @@ const gapMark = `e:{"pghub":"gap"`
 
 // announcesGap reports whether a payload announces a gap.
 func announcesGap(payload []byte) bool {
-	rest, marked := bytes.CutPrefix(payload, []byte(gapMark))
-	return marked && len(rest) > 0 && (rest[0] == ',' || rest[0] == '}')
+	const n = len(gapMark)
+	return len(payload) > n && string(payload[:n]) == gapMark && (payload[n] == ',' || payload[n] == '}')
 }
 
 // announcedGap is the gap of a payload that announces one. What it does not say of its times is zero.
