@@ -59,10 +59,10 @@ type Config struct {
 	// another one.
 	Codec pghub.Codec
 
-	// Stream, if there is one, lets clients have events again: those of StreamTopics, which are topics of its Live that clients may
-	// have, carry their position, and who comes back with it gets what it has missed, in its place. See README.md.
-	Stream       *stream.Stream
-	StreamTopics []string
+	// Stream, if there is one, lets clients have events again: those of its live topics carry their position, and who comes back
+	// with it gets what it has missed, in its place. It is a stream of the same hub. Which of these topics clients may have is up to
+	// Topics and Authorize. See README.md.
+	Stream *stream.Stream
 
 	// HistoryEvents has this process remember so many events of all other topics together, for who comes back soon. A topic is
 	// remembered from its first client on, and for HistoryLinger after its last. 0: none.
@@ -119,8 +119,8 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, err
 	}
 	switch {
-	case (cfg.Stream == nil) != (len(cfg.StreamTopics) == 0):
-		return cfg, errors.New("gateway: Config.Stream and Config.StreamTopics go together")
+	case cfg.Stream != nil && len(cfg.Stream.LiveTopics()) == 0:
+		return cfg, errors.New("gateway: Config.Stream has no live topics: they are named in the Live of stream.Config")
 	case cfg.HistoryEvents < 0:
 		return cfg, errors.New("gateway: Config.HistoryEvents has a limit: say how many")
 	}

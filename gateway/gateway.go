@@ -37,9 +37,7 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{Codec: cfg.Codec}, counters: newCounters()}
 	g.admission, g.ledger = newAdmission(&g.cfg), newLedger(g.cfg.MaxPendingTotal)
-	if g.past, err = newPast(g); err != nil {
-		return nil, err
-	}
+	g.past = newPast(g)
 	g.encoder.past = g.past
 	g.handler = g.accessLogged(g.panicsLogged(g.bounded(g.guard(g.routes()))))
 	return g, nil

@@ -7,7 +7,7 @@ import (
 )
 
 // A topic that a client asks for on /ws and /events may be a pattern, of those that the gateway knows by name: Config.Topics that
-// are no patterns, and Config.StreamTopics. A topic with such a character in its name is written with a backslash before it.
+// are no patterns, and the stream's live topics. A topic with such a character in its name is written with a backslash before it.
 const wild = "*?["
 
 var literal = strings.NewReplacer(`\*`, "*", `\?`, "?", `\[`, "[")
@@ -18,7 +18,10 @@ func isPattern(topic string) bool {
 
 // knownTopics are those that patterns of clients stand for.
 func (cfg *Config) knownTopics() []string {
-	known := slices.Clone(cfg.StreamTopics)
+	var known []string
+	if cfg.Stream != nil {
+		known = cfg.Stream.LiveTopics()
+	}
 	for _, t := range cfg.Topics {
 		if !strings.ContainsAny(t, wild+`\`) {
 			known = append(known, t)

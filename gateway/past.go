@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/stream"
 )
@@ -22,7 +20,6 @@ import (
 type past struct {
 	gateway  *Gateway
 	stream   *stream.Stream // nil: none
-	pool     *pgxpool.Pool  // of the hub; nil if there is no stream
 	live     []string       // topics of the stream
 	history  *history       // nil: none
 	consumer *pghub.Consumer
@@ -48,33 +45,23 @@ type keptTopic struct {
 const readsAtOnce = 3
 
 // newPast returns nil where the Config keeps nothing.
-func newPast(g *Gateway) (*past, error) {
+func newPast(g *Gateway) *past {
 	cfg := &g.cfg
 	if cfg.Stream == nil && cfg.HistoryEvents == 0 {
-		return nil, nil
+		return nil
 	}
 	p := &past{
 		gateway: g, stream: cfg.Stream, linger: cfg.HistoryLinger, kept: make(map[string]*keptTopic),
 		reading: make(chan struct{}, readsAtOnce), keeping: make(chan struct{}, 1),
 	}
 	if cfg.Stream != nil {
-		host, err := g.hub.Attach(guest{})
-		if err != nil {
-			return nil, err
-		}
-		p.pool, p.live = host.Pool(), cfg.StreamTopics
+		p.live = cfg.Stream.LiveTopics()
 	}
 	if cfg.HistoryEvents > 0 {
 		p.history = newHistory(strings.ToLower(rand.Text()[:10]), cfg.HistoryEvents, cfg.HistoryBytes)
 	}
-	return p, nil
+	return p
 }
-
-// guest is how the gateway asks the hub for its pool.
-type guest struct{}
-
-func (guest) Topics() []string     { return nil }
-func (guest) Stop(context.Context) {}
 
 // isLive says whether events of a topic come from the stream.
 func (p *past) isLive(topic string) bool { return p.stream != nil && slices.Contains(p.live, topic) }
@@ -298,9 +285,7 @@ func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
 // locate asks the database where the stream is, until it is there.
 func (p *past) locate(ctx context.Context) (at pghub.Position, err error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		const sql = `SELECT tick, txn, id FROM pghub.locate('latest')`
-		err = p.pool.QueryRow(ctx, sql).Scan(&at.Tick, &at.Txn, &at.ID)
-		if err == nil || ctx.Err() != nil {
+		if at, err = p.stream.Locate(ctx, stream.Latest); err == nil || ctx.Err() != nil {
 			return at, err
 		}
 		p.gateway.cfg.Logger.Warn("gateway: the stream's position was not found", "error", err)

@@ -51,7 +51,7 @@ func newProcess(t *testing.T, dsn string, cfg gateway.Config) *process {
 	p.stream, err = pghubstream.Open(t.Context(), p.hub, pghubstream.Config{Live: streamed, Lease: 2 * time.Second})
 	require.NoError(t, err)
 	require.NoError(t, p.hub.Start(t.Context()))
-	cfg.Stream, cfg.StreamTopics = p.stream, streamed
+	cfg.Stream = p.stream
 	p.gw, err = gateway.New(p.hub, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { p.end(t) })
@@ -82,6 +82,18 @@ func (p *process) publish(t *testing.T, topic string, numbers ...int) {
 	for _, n := range numbers {
 		require.NoError(t, p.stream.Publish(t.Context(), topic, nil, n))
 	}
+}
+
+// A stream without live topics would be of no use to clients.
+func TestStreamWithoutLiveTopics(t *testing.T) {
+	pool := pgtest.Pool(t, installed(t))
+	hub, err := pghub.New(pghub.Config{Pool: pool})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, hub.Stop(context.Background())) })
+	s, err := pghubstream.Open(t.Context(), hub, pghubstream.Config{})
+	require.NoError(t, err)
+	_, err = gateway.New(hub, gateway.Config{Stream: s})
+	require.ErrorContains(t, err, "no live topics")
 }
 
 // block is one of an event stream.

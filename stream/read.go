@@ -140,6 +140,19 @@ func (r *reader) gap(pg page) Gap {
 	return Gap{From: r.at, Until: pg.end, At: pg.at, Foreign: pg.state == pageForeign}
 }
 
+// Locate says which position a start has now. [Latest] is the end of the stream: behind everything that was committed before the call,
+// which is made readable for that. [Earliest] is in front of what is kept, and so is a time before it. A position that [At] names comes
+// back as it is: whether it is still kept is up to [Stream.Read].
+//
+// It asks the database by one query on a connection of the pool, which ctx bounds. An error is that of the query, or of ctx.
+func (s *Stream) Locate(ctx context.Context, start Start) (Position, error) {
+	at, err := s.locate(ctx, start.orEarliest())
+	if err != nil {
+		return Position{}, fmt.Errorf("pghub/stream: locate: %w", err)
+	}
+	return at, nil
+}
+
 // locate finds a position. What is committed is made readable first, so that Latest is behind all of it.
 func (s *Stream) locate(ctx context.Context, start Start) (p Position, err error) {
 	err = s.db.row(ctx, []any{&p.Tick, &p.Txn, &p.ID}, `SELECT tick, txn, id FROM pghub.locate($1)`, start.where)

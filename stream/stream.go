@@ -212,6 +212,9 @@ func (s *Stream) end() {
 	s.ended.Do(func() { close(s.done) })
 }
 
+// LiveTopics are the topics of [Config].Live, in that order. The caller may change the slice.
+func (s *Stream) LiveTopics() []string { return slices.Clone(s.cfg.Live) }
+
 // Done is closed when the stream has ended.
 func (s *Stream) Done() <-chan struct{} { return s.done }
 

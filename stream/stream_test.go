@@ -46,6 +46,38 @@ func TestPublishedEventsCanBeRead(t *testing.T) {
 	require.Empty(t, collect(t, l, stream.Latest))
 }
 
+// Each start has a position, from which what a reader of that start gets is read.
+func TestLocate(t *testing.T) {
+	l := newLab(t, stream.Config{})
+	locate := func(start stream.Start) pghub.Position {
+		t.Helper()
+		at, err := l.s.Locate(t.Context(), start)
+		require.NoError(t, err)
+		return at
+	}
+	begin := locate(stream.Latest)
+	l.publish("a", 1, 2)
+	middle := locate(stream.Latest)
+	require.Positive(t, middle.Compare(begin), "what was published before is in front of it")
+	require.Equal(t, []string{"a 1", "a 2"}, collect(t, l, stream.At(begin)))
+	l.publish("a", 3)
+	end := locate(stream.Latest)
+	require.Equal(t, []string{"a 3"}, collect(t, l, stream.At(middle)), "and what is published later behind it")
+	require.Empty(t, collect(t, l, stream.At(end)))
+
+	require.Equal(t, middle, locate(stream.At(middle)))
+	require.LessOrEqual(t, locate(stream.Earliest).Compare(begin), 0)
+	require.Equal(t, locate(stream.Earliest), locate(stream.Start{}))
+	require.Equal(t, locate(stream.Earliest), locate(stream.Since(time.Now().Add(-24*time.Hour))))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	at, err := l.s.Locate(ctx, stream.Latest)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "pghub/stream: locate: ")
+	require.Zero(t, at)
+}
+
 func TestFollowGoesOn(t *testing.T) {
 	l := newLab(t, stream.Config{})
 	l.publish("a", 1)
@@ -186,6 +218,15 @@ func TestDurableTxStoresThePositionWithTheWork(t *testing.T) {
 	eventually(t, "the ledger", func() bool { return one[int](l, `SELECT count(*) FROM ledger`) == 1000 })
 	require.NoError(t, d.Stop(t.Context()))
 	require.EqualValues(t, 1, d.Stats().Failed)
+}
+
+func TestLiveTopics(t *testing.T) {
+	live := []string{"b", "a"}
+	l := newLab(t, stream.Config{Live: live})
+	live[0] = "changed later"
+	require.Equal(t, []string{"b", "a"}, l.s.LiveTopics())
+	l.s.LiveTopics()[0] = "changed by a caller"
+	require.Equal(t, []string{"b", "a"}, l.s.LiveTopics())
 }
 
 func TestLiveConsumersGetStreamTopics(t *testing.T) {

@@ -64,7 +64,7 @@ func (s *server) configure(cmd *cli.Command) (err error) {
 	if cmd.Bool("access-log") {
 		s.gateway.AccessLog = s.logger
 	}
-	s.gateway.StreamTopics = cmd.StringSlice("stream")
+	s.streamTopics = cmd.StringSlice("stream")
 	s.gateway.HistoryEvents, s.gateway.HistoryBytes, s.gateway.HistoryLinger = cmd.Int("history-events"), cmd.Int("history-bytes"), cmd.Duration("history-linger")
 	if len(s.gateway.Topics)+len(s.gateway.Publish) == 0 {
 		return errors.New("no topic is open to clients: say --topics (or --publish), for example --topics 'chat_*,orders' or --topics '*'")

@@ -71,6 +71,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 	s.gateway.Authorize, s.gateway.Logger, s.gateway.AccessLog, s.logger = nil, nil, nil, nil // functions cannot be compared
 	require.Equal(t, server{
 		dsn: "db", name: "n", address: "127.0.0.1:1", base: "/a/b", cert: "cert", key: "key", clientCA: "ca", grace: 21 * time.Second, reconnectMax: 28 * time.Second, codec: pghub.JSONCodec{},
+		streamTopics: []string{"s1", "s2"},
 		gateway: gateway.Config{
 			Topics: []string{"t1", "t2"}, Publish: []string{"p1"}, Origins: []string{"o1", "o2"}, AllowCredentials: true, Hosts: []string{"h1", "h2"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
@@ -78,7 +79,7 @@ func TestEveryFlagReachesItsPlace(t *testing.T) {
 			MaxClients: 11, MaxClientsPerAddress: 12, MaxTopics: 13, MaxTopicsTotal: 14, MaxMessage: 15, MaxRate: 16, MaxPending: 17,
 			SlowTimeout: 22 * time.Second, WriteTimeout: 23 * time.Second, PingInterval: 24 * time.Second, PingTimeout: 25 * time.Second,
 			Heartbeat: 26 * time.Second, ReadTimeout: 27 * time.Second, MaxTopicsPerAddress: 18, MaxPendingTotal: 19,
-			Compress: true, StreamTopics: []string{"s1", "s2"}, HistoryEvents: 31, HistoryBytes: 32, HistoryLinger: 33 * time.Second,
+			Compress: true, HistoryEvents: 31, HistoryBytes: 32, HistoryLinger: 33 * time.Second,
 		},
 	}, s)
 }
@@ -88,8 +89,8 @@ func TestDefaults(t *testing.T) {
 	s := configured(t, "--publish", "p")
 	s.gateway.Logger, s.logger = nil, nil
 	require.Equal(t, server{
-		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, reconnectMax: 5 * time.Second, codec: pghub.KeyValueCodec{},
-		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, StreamTopics: []string{}, Codec: pghub.KeyValueCodec{}},
+		dsn: "db", address: "127.0.0.1:8080", base: "/", grace: 10 * time.Second, reconnectMax: 5 * time.Second, codec: pghub.KeyValueCodec{}, streamTopics: []string{},
+		gateway: gateway.Config{Topics: []string{}, Publish: []string{"p"}, Origins: []string{}, Hosts: []string{}, Codec: pghub.KeyValueCodec{}},
 	}, s, "no topic, no origin, no proxy, and of limits the gateway's own")
 	require.Equal(t, 10*time.Second, configured(t, "--topics", "t", "--grace", "0s").grace)
 }

@@ -36,6 +36,7 @@ type server struct {
 	reconnectMax time.Duration
 	tokens       *tokens // nil: none
 	codec        pghub.Codec
+	streamTopics []string // of the gateway's stream, which run opens; none: there is no stream
 	gateway      gateway.Config
 }
 
@@ -67,7 +68,7 @@ func (s *server) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(s.gateway.StreamTopics) > 0 {
+	if len(s.streamTopics) > 0 {
 		if s.gateway.Stream, err = s.openStream(ctx, hub, pool); err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (s *server) openStream(ctx context.Context, hub *pghub.Hub, pool *pgxpool.P
 		case ctx.Err() != nil:
 			return nil, nil
 		case err == nil:
-			opened, err := stream.Open(ctx, hub, stream.Config{Live: s.gateway.StreamTopics})
+			opened, err := stream.Open(ctx, hub, stream.Config{Live: s.streamTopics})
 			if ctx.Err() != nil {
 				return nil, nil
 			}
