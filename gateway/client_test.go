@@ -151,14 +151,71 @@ func TestClientInNode(t *testing.T) {
 	eventually(t, "it has left", func() bool { return f.gw.Stats().WebSockets == 0 })
 }
 
-func TestClientInNodeIsRefused(t *testing.T) {
-	f := newFixture(t, gateway.Config{Topics: []string{"a"}})
-	next := node(t, f.url("/"), 1, "secret")
-	for l, more := next(); ; l, more = next() {
+// someEvents returns the next events of one client; anything but an event is an error, except for how the connection is.
+func someEvents(t *testing.T, next func() (line, bool), n int) (values []string) {
+	t.Helper()
+	for len(values) < n {
+		l, more := next()
 		require.True(t, more)
-		if l.Error != "" {
-			require.Equal(t, "topic_not_allowed", l.Error)
-			return
+		if l.State == "" {
+			require.Equal(t, "event", l.Type, "%+v", l)
+			values = append(values, l.Topic+l.Value)
+		}
+	}
+	return values
+}
+
+// A pattern is followed as the topics that it stands for, each from where it is.
+func TestClientInNodeFollowsPatterns(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"a", "b", "other", `odd\*`, "odd?"}, HistoryEvents: 100})
+	proxy := f.behindProxy()
+	next := node(t, f.url("/"), 1, "?", "[a-b]", `odd\*`)
+	inEffect(t, next)
+	for n := range 5 {
+		for _, topic := range []string{"other", "oddx", "a", "b", "odd*"} {
+			f.notify(topic, fmt.Sprintf("e:%d", n))
+		}
+		want := []string{fmt.Sprintf("a%d", n), fmt.Sprintf("b%d", n), fmt.Sprintf("odd*%d", n)}
+		require.ElementsMatch(t, want, someEvents(t, next, 3))
+		proxy.Reset()
+	}
+}
+
+// Who began with all that there was goes on behind what it has had, of the gateway's memory too.
+func TestClientInNodeGoesOnFromTheBeginning(t *testing.T) {
+	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"a", "plain"}, HistoryEvents: 100})
+	ws := f.dial("/ws")
+	f.send(ws, `{"op":"subscribe","topics":["plain"]}`) // so that it is remembered
+	for !strings.Contains(f.read(ws), "subscribed") {
+	}
+	proxy := f.behindProxy()
+	p.publish(t, "a", 1)
+	f.notify("plain", "e:1")
+	next := node(t, f.url("/"), 1, "a", "plain", "since=earliest")
+	require.ElementsMatch(t, []string{"a1", "plain1"}, someEvents(t, next, 2))
+	for n := 2; n < 6; n++ {
+		proxy.Reset()
+		p.publish(t, "a", n)
+		f.notify("plain", fmt.Sprintf("e:%d", n))
+		require.ElementsMatch(t, []string{fmt.Sprintf("a%d", n), fmt.Sprintf("plain%d", n)}, someEvents(t, next, 2))
+	}
+}
+
+func TestClientInNodeIsRefused(t *testing.T) {
+	for topic, code := range map[string]string{
+		"secret":                 "topic_not_allowed",
+		strings.Repeat("x", 100): "bad_topic", // which the answer does not name whole
+		"nothing*":               "no_topic_matches",
+		"[":                      "bad_topic",
+	} {
+		f := newFixture(t, gateway.Config{Topics: []string{"a"}})
+		next := node(t, f.url("/"), 1, "a", topic)
+		for l, more := next(); ; l, more = next() {
+			require.True(t, more)
+			if l.Error != "" {
+				require.Equal(t, code, l.Error)
+				break
+			}
 		}
 	}
 }

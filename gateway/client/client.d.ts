@@ -25,6 +25,16 @@ export interface PghubGap {
   topics: string[];
 }
 
+/** What the gateway says of itself and of its events. */
+export interface PghubAdvisory {
+  action: "connect" | "disconnect" | "reconnect" | "subscribe" | "lag" | "replay" | "live" | "close" | "stop";
+  topic?: string;
+  topics?: string[];
+  dropped?: number | null;
+  reason?: string;
+  final: boolean;
+}
+
 export type State = "connecting" | "open" | "waiting" | "closed";
 
 export interface Options {
@@ -32,6 +42,8 @@ export interface Options {
   token?: string | (() => string | Promise<string>);
   /** Called when the state changes; reason says why the connection is lost. */
   onState?: (state: State, reason?: string) => void;
+  /** Called with each advisory of the gateway, as its README has them, before the gap that one may cause: to show that the database is away, for example. */
+  onAdvisory?: (advisory: PghubAdvisory) => void;
   /** Milliseconds to the next attempt: a random time up to minDelay (250) doubled each time, at most maxDelay (10,000). */
   minDelay?: number;
   maxDelay?: number;
@@ -52,13 +64,18 @@ export interface SubscribeOptions {
   maxQueue?: number;
 }
 
-/** Connects to the gateway at a URL, https://host/prefix/, and goes on connecting until close. */
+/** Connects to the gateway at a URL, https://host/prefix/, and goes on connecting until close. A query goes with each attempt. */
 export function connect(url: string | URL, options?: Options): Client;
 
 export class Client {
   constructor(url: string | URL, options?: Options);
   readonly state: State;
-  /** Subscribes to topics. Events come in order; a topic that is refused has the loop over them throw a {@link PghubError}. */
+  /** Connects at once, instead of waiting, or anew: with another token, for example. */
+  reconnect(): void;
+  /**
+   * Subscribes to topics, which may be patterns: chat_* stands for the topics that the gateway names when it is first asked, and is replaced by them
+   * in `topics` of the subscription. {@link literal} names a topic with such a character. Events come in order; a topic that is refused has the loop over them throw a {@link PghubError}.
+   */
   subscribe<V = unknown>(topics: string, ...more: (string | SubscribeOptions)[]): Subscription<V>;
   /** Ends all subscriptions, and the connection. */
   close(): void;
@@ -73,6 +90,9 @@ export class Subscription<V = unknown> implements AsyncIterableIterator<PghubEve
   close(): void;
   [Symbol.asyncIterator](): this;
 }
+
+/** Names a topic with *, ? or [ in its name, which would be a pattern otherwise. */
+export function literal(topic: string): string;
 
 export class PghubError extends Error {
   /** As in the gateway's README: topic_not_allowed, not_authorized … */

@@ -6,6 +6,11 @@ export function connect(url, options) {
   return new Client(url, options);
 }
 
+/** Names a topic with *, ? or [ in its name, which would be a pattern otherwise. */
+export function literal(topic) {
+  return topic.replace(/[*?[]/g, "\\$&");
+}
+
 export class PghubError extends Error {
   constructor(code, message, topic) {
     super(message);
@@ -23,15 +28,17 @@ const defaults = { minDelay: 250, maxDelay: 10_000, pingInterval: 25_000, pingTi
 export class Client {
   #url; #options;
   #socket = null; #open = false; #closed = false;
-  #retry; #attempts = 0;
+  #retry; #attempts = 0; #attempt;
   #ping; #pong;
   #lastID = 0;
   #asked = new Map(); // id of an operation -> what was asked for
   #topics = new Map(); // name -> its topic
+  #patterns = new Map(); // pattern -> a topic in the place of those that it stands for, until the gateway has named them
   #behind = new Set(); // names of topics whose events come from the past just now
 
   constructor(url, options = {}) {
-    this.#url = new URL("ws", new URL(url, globalThis.location?.href));
+    const base = new URL(url, globalThis.location?.href);
+    this.#url = new URL("ws" + base.search, base);
     this.#url.protocol = this.#url.protocol.replace(/^http/, "ws");
     this.#options = { ...defaults, ...options };
     this.#connect();
@@ -44,21 +51,41 @@ export class Client {
     const last = topics.at(-1), options = typeof last === "object" ? topics.pop() : {};
     if (this.#closed) throw new PghubError("closed", "the client is closed");
     if (!topics.length) throw new PghubError("bad_request", "name a topic");
-    const subscription = new Subscription([...new Set(topics)], options.maxQueue ?? this.#options.maxQueue, () => this.#leave(subscription));
+    const subscription = new Subscription(options.maxQueue ?? this.#options.maxQueue, () => this.#leave(subscription));
     const fresh = [];
-    for (const name of subscription.topics) {
-      let topic = this.#topics.get(name);
-      if (!topic) {
-        // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way.
-        topic = { name, cursor: options.since ?? "", begun: false, live: false, subscriptions: new Set() };
-        this.#topics.set(name, topic);
-        fresh.push(topic);
-      }
+    for (const text of topics) {
+      const [among, name] = isPattern(text) ? [this.#patterns, text] : [this.#topics, text.replace(/\\([*?[])/g, "$1")];
+      if (!among.has(name)) fresh.push(this.#begin(among, name, options.since ?? ""));
+      const topic = among.get(name);
       topic.subscriptions.add(subscription);
-      if (topic.begun) subscription._begun(name);
+      subscription._has(topic);
     }
-    if (this.#open && fresh.length) this.#ask(fresh);
+    subscription._begun(); // if all have
+    if (this.#open) this.#ask(fresh);
     return subscription;
+  }
+
+  // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way.
+  #begin(among, name, cursor) {
+    const topic = { name, cursor, begun: false, live: false, subscriptions: new Set() };
+    if (among === this.#patterns) topic.matches = glob(name);
+    among.set(name, topic);
+    return topic;
+  }
+
+  #isWanted(topic) {
+    return (topic.matches ? this.#patterns : this.#topics).get(topic.name) === topic;
+  }
+
+  /** Connects at once, instead of waiting, or anew: with another token, for example. */
+  reconnect() {
+    if (this.#closed) return;
+    const socket = this.#socket;
+    this.#lost("connecting anew");
+    clearTimeout(this.#retry);
+    this.#attempts = 0;
+    socket?.close(1000);
+    this.#connect();
   }
 
   close() {
@@ -68,8 +95,7 @@ export class Client {
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(1000);
-    for (const topic of this.#topics.values()) for (const s of topic.subscriptions) s.close();
-    this.#topics.clear();
+    for (const topic of [...this.#topics.values(), ...this.#patterns.values()]) for (const s of [...topic.subscriptions]) s.close();
     this.#say("closed");
   }
 
@@ -87,15 +113,17 @@ export class Client {
   // ---- the connection
 
   async #connect() {
+    const attempt = this.#attempt = {}; // that of reconnect may be made while a token is waited for
     this.#say("connecting");
     let socket;
     try {
       const token = typeof this.#options.token === "function" ? await this.#options.token() : this.#options.token;
-      if (this.#closed) return;
+      if (this.#closed || attempt !== this.#attempt) return;
       const WebSocket = this.#options.WebSocket ?? globalThis.WebSocket;
       socket = new WebSocket(this.#url, token ? ["pghub", "pghub.token." + escaped(token)] : ["pghub"]);
     } catch (error) {
-      return this.#lost(error.message);
+      if (attempt === this.#attempt) this.#lost(error.message);
+      return;
     }
     this.#socket = socket;
     socket.onopen = () => {
@@ -104,8 +132,8 @@ export class Client {
       this.#attempts = 0;
       this.#say("open");
       this.#watch();
-      const groups = Map.groupBy ? Map.groupBy(this.#topics.values(), t => t.cursor) : grouped(this.#topics.values());
-      for (const topics of groups.values()) this.#ask(topics);
+      // What a pattern has already been found to stand for goes on where it is: the pattern begins only what is new.
+      this.#ask([...this.#topics.values(), ...this.#patterns.values()]);
     };
     socket.onmessage = message => {
       if (socket !== this.#socket) return;
@@ -151,38 +179,89 @@ export class Client {
 
   // ---- operations
 
+  // ask subscribes to topics, those that go on at the same place together. A pattern is asked for alone: the answer says what it stands for.
   #ask(topics) {
-    const id = ++this.#lastID;
-    topics = topics.filter(t => this.#topics.get(t.name) === t);
-    if (!topics.length) return;
-    this.#asked.set(id, topics);
-    this.#send({ op: "subscribe", id, topics: topics.map(t => t.name), since: topics[0].cursor || undefined });
+    const groups = new Map();
+    for (const t of topics) {
+      if (!this.#isWanted(t)) continue;
+      const group = t.matches ? t : t.cursor;
+      groups.set(group, [...(groups.get(group) ?? []), t]);
+    }
+    for (const group of groups.values()) {
+      const id = ++this.#lastID;
+      this.#asked.set(id, group);
+      this.#send({ op: "subscribe", id, topics: group.map(t => t.matches ? t.name : literal(t.name)), since: group[0].cursor || undefined });
+    }
   }
 
   #leave(subscription) {
     const gone = [];
-    for (const name of subscription.topics) {
-      const topic = this.#topics.get(name);
-      if (topic?.subscriptions.delete(subscription) && !topic.subscriptions.size) {
-        this.#topics.delete(name);
-        gone.push(name);
+    for (const among of [this.#topics, this.#patterns]) {
+      for (const topic of [...among.values()]) {
+        if (!topic.subscriptions.delete(subscription) || topic.subscriptions.size) continue;
+        among.delete(topic.name);
+        if (!topic.matches) gone.push(topic.name); // what a pattern stands for is left when it is known
       }
     }
-    if (gone.length) this.#send({ op: "unsubscribe", id: ++this.#lastID, topics: gone });
+    this.#unsubscribe(gone);
+  }
+
+  #unsubscribe(names) {
+    if (names.length) this.#send({ op: "unsubscribe", id: ++this.#lastID, topics: names.map(literal) });
+  }
+
+  // topicOf is the topic of that name, one that a pattern has been asked for too.
+  #topicOf(name) {
+    for (const pattern of this.#patterns.values()) if (pattern.matches.test(name)) this.#expand(pattern, name);
+    return this.#topics.get(name);
+  }
+
+  #expand(pattern, name) {
+    const known = this.#topics.get(name), topic = known ?? this.#begin(this.#topics, name, pattern.cursor);
+    if (!known) topic.foundBy = pattern;
+    for (const s of pattern.subscriptions) {
+      topic.subscriptions.add(s);
+      s._has(topic);
+    }
+    return topic;
+  }
+
+  // settle has the topics that a pattern stands for take its place.
+  #settle(pattern, names) {
+    if (!this.#isWanted(pattern)) { // left meanwhile
+      this.#unsubscribe(names.filter(name => !this.#topics.has(name)));
+      return [];
+    }
+    const topics = names.map(name => this.#expand(pattern, name));
+    this.#patterns.delete(pattern.name);
+    for (const topic of [...this.#topics.values()]) { // one whose last event came although it was left before
+      if (topic.foundBy !== pattern || names.includes(topic.name)) continue;
+      for (const s of pattern.subscriptions) {
+        topic.subscriptions.delete(s);
+        s._hasNot(topic);
+      }
+      if (topic.subscriptions.size) this.#ask([topic]);
+      else this.#topics.delete(topic.name);
+    }
+    for (const s of pattern.subscriptions) s._hasNot(pattern);
+    return topics;
   }
 
   #answered(m) {
     if (m.op === "pong") return clearTimeout(this.#pong);
-    const topics = this.#asked.get(m.id)?.filter(t => this.#topics.get(t.name) === t);
+    const asked = this.#asked.get(m.id);
     this.#asked.delete(m.id);
-    if (!topics) return;
+    if (!asked) return;
+    let topics = asked.filter(t => this.#isWanted(t));
     if (m.op === "subscribed") {
+      if (asked[0].matches) topics = this.#settle(asked[0], m.topics);
       for (const topic of topics) {
-        topic.live = !this.#behind.has(topic.name);
+        topic.end = m.since;
+        this.#goLive(topic, !this.#behind.has(topic.name));
         if (!m.since && topic.begun) this.#gap([topic.name], "disconnect", null); // nothing is kept
         if (m.since && !topic.cursor) topic.cursor = m.since;
         topic.begun = true;
-        for (const s of topic.subscriptions) s._begun(topic.name);
+        for (const s of topic.subscriptions) s._begun(topic);
         topic.ofStream = m.stream?.includes(topic.name);
       }
     } else if (m.op === "error") {
@@ -196,12 +275,13 @@ export class Client {
         return;
       }
       const error = new PghubError(m.error, m.message, m.topic);
-      const [refused, rest] = m.topic ? [topics.filter(t => t.name === m.topic), topics.filter(t => t.name !== m.topic)] : [topics, []];
+      let refused = topics.filter(t => t.name === m.topic);
+      if (!refused.length) refused = topics;
       for (const topic of refused) {
-        this.#topics.delete(topic.name);
+        (topic.matches ? this.#patterns : this.#topics).delete(topic.name);
         for (const s of topic.subscriptions) s._fail(error);
       }
-      this.#ask(rest);
+      this.#ask(topics.filter(t => !refused.includes(t)));
     }
   }
 
@@ -212,7 +292,7 @@ export class Client {
     const m = this.#options.parse(text);
     if (m.op) return this.#answered(m);
     if (m.topic === null) return this.#advised(m.value);
-    const topic = this.#topics.get(m.topic);
+    const topic = this.#topicOf(m.topic);
     if (!topic) return;
     if (m.id) {
       topic.cursor = moved(topic.cursor, m.id);
@@ -223,11 +303,12 @@ export class Client {
   }
 
   #advised(a) {
+    this.#options.onAdvisory?.(a);
     switch (a.action) {
       case "replay":
         for (const name of a.topics) {
           this.#behind.add(name);
-          const topic = this.#topics.get(name);
+          const topic = this.#topicOf(name);
           if (topic) topic.live = false;
         }
         break;
@@ -235,7 +316,7 @@ export class Client {
         for (const name of a.topics) {
           this.#behind.delete(name);
           const topic = this.#topics.get(name);
-          if (topic?.begun) topic.live = true; // else when it is answered
+          if (topic?.begun) this.#goLive(topic, true); // else when it is answered
         }
         break;
       case "lag":
@@ -247,19 +328,23 @@ export class Client {
     }
   }
 
+  #goLive(topic, live) {
+    topic.live = live;
+    if (live && topic.end && !isID(topic.cursor)) topic.cursor = topic.end; // it has had what there was since a time, or the beginning
+  }
+
   #gap(topics, reason, dropped) {
     const told = new Set();
-    for (const name of topics) for (const s of this.#topics.get(name)?.subscriptions ?? []) told.add(s);
+    for (const name of topics) for (const s of this.#topicOf(name)?.subscriptions ?? []) told.add(s);
     for (const s of told) s._push({ type: "gap", reason, dropped: dropped ?? null, topics: topics.filter(t => s.topics.includes(t)) });
   }
 }
 
 export class Subscription {
-  #waiting = []; #taker = null; #error = null; #ended = false; #leave; #most; #pending; #ready; #refused;
+  #waiting = []; #taker = null; #error = null; #ended = false; #leave; #most; #pending = new Set(); #ready; #refused;
 
-  constructor(topics, most, leave) {
-    this.topics = topics;
-    this.#pending = new Set(topics);
+  constructor(most, leave) {
+    this.topics = [];
     this.ready = new Promise((resolve, reject) => { this.#ready = resolve; this.#refused = reject; });
     this.ready.catch(() => {}); // the loop throws, too
     this.#most = most;
@@ -313,6 +398,18 @@ export class Subscription {
   }
 
   // Of the client.
+  _has(topic) {
+    if (!this.topics.includes(topic.name)) this.topics = [...this.topics, topic.name];
+    if (!topic.begun) this.#pending.add(topic);
+  }
+
+  // Of the client.
+  _hasNot(pattern) {
+    this.topics = this.topics.filter(name => name !== pattern.name);
+    this._begun(pattern);
+  }
+
+  // Of the client.
   _begun(topic) {
     this.#pending.delete(topic);
     if (!this.#pending.size) this.#ready();
@@ -336,14 +433,29 @@ export class Subscription {
 
 // A cursor is a position of the stream, or ~ and a number of the gateway's memory, or both. moved replaces its part.
 function moved(cursor, id) {
+  if (!isID(cursor)) return id;
   const at = cursor.indexOf("~"), stream = at < 0 ? cursor : cursor.slice(0, at), memory = at < 0 ? "" : cursor.slice(at);
   return id.startsWith("~") ? stream + id : id + memory;
 }
 
-function grouped(topics) {
-  const groups = new Map();
-  for (const t of topics) groups.set(t.cursor, [...(groups.get(t.cursor) ?? []), t]);
-  return groups;
+// A time, or "earliest", is none.
+const isID = cursor => /^[\d.]*(~|$)/.test(cursor);
+
+const isPattern = topic => /[*?[]/.test(topic.replace(/\\[*?[]/g, ""));
+
+// glob matches what the gateway's patterns do.
+function glob(pattern) {
+  const text = pattern.replace(/\\[*?[]|\[[^\]]+\]|[*?.+^${}()|[\\\]/]/g, part => {
+    if (part === "*") return ".*";
+    if (part === "?") return ".";
+    if (part.length === 1) return "\\" + part;
+    return part; // of several characters, or escaped
+  });
+  try {
+    return new RegExp(`^${text}$`, "su");
+  } catch {
+    return /(?!)/; // nothing: the gateway refuses it
+  }
 }
 
 // All that is no character of a subprotocol is percent-encoded.

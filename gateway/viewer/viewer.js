@@ -1,4 +1,6 @@
-// The viewer: one WebSocket on ws, the topics of the address (#topic=a&topic=b), and a list of what arrived.
+// The viewer: a client of this gateway, the topics of the address (#topic=a&topic=b), and a list of what arrived.
+
+import { connect, literal } from "../client.js";
 
 const most = 1000; // rows kept
 const $ = id => document.getElementById(id);
@@ -14,10 +16,9 @@ const show = value => JSON.stringify(value, null, 1) // on one line, with blanks
 
 // ---- connection
 
-const topics = new Map(); // name -> in effect
-let socket, retry, attempts = 0, number = 0, lost = false;
-const asked = new Map(); // id of an operation -> topic
-const begins = new Map(); // topic -> the id behind which it goes on
+const topics = new Map(); // as it was named -> its subscription
+const active = new Set(); // of these
+let lost = false;
 
 function setState(state, text) {
   $("state").dataset.state = state;
@@ -45,8 +46,6 @@ function setToken(text) {
   }
 }
 const headers = () => token ? { Authorization: "Bearer " + token } : {};
-// All that is no character of a subprotocol is percent-encoded.
-const subprotocols = () => token ? ["pghub", "pghub.token." + encodeURIComponent(token).replace(/[()]/g, c => "%" + c.charCodeAt(0).toString(16))] : [];
 
 function say(why, askForToken) {
   $("why").textContent = why;
@@ -56,11 +55,11 @@ function say(why, askForToken) {
 }
 
 // whyNot finds out why there is no connection: a WebSocket does not say.
-async function whyNot(closed) {
-  if (closed.code === 4401) return say(closed.reason, true);
+async function whyNot() {
   try {
     const response = await fetch(address("stats"), { headers: headers(), cache: "no-store" });
-    if (response.ok) return say(closed.reason || "the server takes no more clients at the moment", false);
+    if (client.state === "open") return;
+    if (response.ok) return say("the server takes no more clients at the moment", false);
     const problem = await response.json();
     say(problem.message, response.status === 401);
   } catch {
@@ -72,58 +71,37 @@ $("access").onsubmit = submitted => {
   submitted.preventDefault();
   setToken($("token").value);
   $("token").value = "";
-  clearTimeout(retry);
-  connect();
+  client.reconnect();
 };
 
-function connect() {
-  if (socket) socket.onclose = null; // the next one takes its place
-  socket?.close();
-  setState("connecting", "connecting");
-  const url = address("ws");
-  url.protocol = url.protocol.replace("http", "ws");
-  socket = new WebSocket(url, subprotocols());
-  socket.onopen = () => {
-    attempts = 0;
-    setState("connected", "connected");
-    say("", false);
-    if (lost) row("gap", "gateway", "", $("since") ? "connected again" : "connected again: events may be missing before this line");
-    lost = false;
-    for (const topic of topics.keys()) ask("subscribe", topic);
-  };
-  socket.onmessage = message => received(parse(message.data));
-  socket.onclose = closed => {
-    for (const topic of topics.keys()) topics.set(topic, false);
-    asked.clear();
-    renderTopics();
-    setState("offline", "offline");
-    whyNot(closed);
-    if (!lost) row("gap", "gateway", "", `connection lost (${closed.code}${closed.reason ? ": " + closed.reason : ""})`);
-    lost = true;
-    const wait = Math.random() * Math.min(10_000, 250 * 2 ** attempts++) + 100;
-    retry = setTimeout(connect, wait);
-  };
-}
-
-function ask(op, topic) {
-  if (socket?.readyState !== WebSocket.OPEN) return;
-  asked.set(++number, topic);
-  socket.send(JSON.stringify({ op, id: number, topics: [topic], since: op === "subscribe" && begins.get(topic) || undefined }));
-}
-
-function received(m) {
-  if (m.op) return answered(m);
-  if (m.topic !== null) {
-    const undecodable = "undecodable" in m;
-    if (m.id) begins.set(m.topic, m.id);
-    row(undecodable ? "undecodable" : "event", m.topic, m.key.map(k => k.rawJSON ?? String(k)).join(","),
-      undecodable ? m.payload : m.value === null ? "" : show(m.value), undecodable ? `a plain NOTIFY, shown as it came: ${m.undecodable}` : "", m.id);
-    return;
+function stateIs(state, reason) {
+  switch (state) {
+    case "connecting":
+      setState("connecting", "connecting");
+      break;
+    case "open":
+      setState("connected", "connected");
+      say("", false);
+      if (lost) row("gap", "gateway", "", "connected again");
+      lost = false;
+      break;
+    case "waiting":
+      setState("offline", "offline");
+      if (!lost) row("gap", "gateway", "", `connection lost (${reason})`);
+      lost = true;
+      active.clear();
+      renderTopics();
+      whyNot();
   }
-  const a = m.value;
+}
+
+function advised(a) {
   switch (a.action) {
     case "disconnect": setState("waiting", "database away"); break;
     case "reconnect": case "connect": setState("connected", "connected"); break;
+    case "subscribe":
+      active.add(literal(a.topic));
+      renderTopics();
   }
   const words = {
     subscribe: `subscribed to ${a.topic}`, disconnect: "the database is away: events may be missing from here",
@@ -139,27 +117,42 @@ const gone = {
   unknown: "nobody keeps them",
 };
 
-function answered(m) {
-  const topic = asked.get(m.id);
-  asked.delete(m.id);
-  if (m.op === "subscribed" && topics.has(topic)) {
-    if (m.topics.length !== 1 || m.topics[0] !== topic) { // a pattern, and what it stands for
-      topics.delete(topic);
-      for (const name of m.topics) topics.set(name, true);
-      remember();
-    } else topics.set(topic, true);
-    for (const name of m.topics) if (m.since && !begins.has(name)) begins.set(name, m.since);
+// ---- subscriptions
+
+// follow subscribes to a topic, or to those that a pattern stands for, each of which can be removed by itself then.
+async function follow(name, since) {
+  const subscription = client.subscribe(name, since ? { since } : {}), [wanted] = subscription.topics;
+  topics.set(name, subscription);
+  subscription.ready.then(() => {
+    if (subscription.topics.length === 1 && subscription.topics[0] === wanted) return;
+    for (const found of subscription.topics.map(literal)) if (!topics.has(found)) follow(found);
+    leave(name);
+  }, () => {}); // the loop hears of it, too
+  try {
+    for await (const e of subscription) {
+      if (e.type === "event") {
+        if (e.topic === wanted || !topics.has(literal(e.topic))) received(e); // else it is followed by itself
+      } else if (e.reason === "disconnect") row("gap", "gateway", "", `${e.topics.join(", ")}: events may be missing before this line`); // others are advisories
+    }
+  } catch (error) {
+    $("refused").textContent = `${error.topic ?? name}: ${error.message}`;
+    leave(name);
   }
-  if (m.op === "error") {
-    topics.delete(topic);
-    begins.delete(topic);
-    remember();
-    $("refused").textContent = `${topic ?? "Request"}: ${m.message}`;
-  }
+}
+
+function leave(name) {
+  topics.get(name)?.close();
+  topics.delete(name);
+  active.delete(name);
+  remember();
   renderTopics();
 }
 
-// ---- subscriptions
+function received(e) {
+  const plain = "undecodable" in e;
+  row(plain ? "undecodable" : "event", e.topic, e.key.map(k => k.rawJSON ?? String(k)).join(","),
+    plain ? e.payload : e.value === null ? "" : show(e.value), plain ? `a plain NOTIFY, shown as it came: ${e.undecodable}` : "", e.id);
+}
 
 function remember() {
   const query = new URLSearchParams([...topics.keys()].map(t => ["topic", t]));
@@ -168,21 +161,17 @@ function remember() {
 
 function renderTopics() {
   $("no-topics").hidden = topics.size > 0;
-  $("topics").replaceChildren(...[...topics].map(([topic, active]) => {
+  $("topics").replaceChildren(...[...topics.keys()].map(topic => {
     const li = document.createElement("li"), name = document.createElement("span"), remove = document.createElement("button");
-    li.dataset.active = active;
+    li.dataset.active = active.has(topic);
     name.textContent = topic;
-    name.title = active ? "in effect" : "waiting";
+    name.title = active.has(topic) ? "in effect" : "waiting";
     remove.textContent = "Remove";
     remove.type = "button";
     remove.className = "quiet";
     remove.setAttribute("aria-label", `Unsubscribe from ${topic}`);
     remove.onclick = () => {
-      topics.delete(topic);
-      begins.delete(topic);
-      ask("unsubscribe", topic);
-      remember();
-      renderTopics();
+      leave(topic);
       $("topic").focus();
     };
     li.append(name, remove);
@@ -195,9 +184,7 @@ $("subscribe").onsubmit = submitted => {
   const topic = $("topic").value;
   $("refused").textContent = "";
   if (topic && !topics.has(topic)) {
-    topics.set(topic, false);
-    if ($("since")?.value) begins.set(topic, $("since").value.trim());
-    ask("subscribe", topic);
+    follow(topic, $("since")?.value.trim());
     remember();
     renderTopics();
   }
@@ -364,6 +351,6 @@ $("theme").onclick = () => setTheme(themes[(themes.indexOf(document.documentElem
 let theme = "auto";
 try { theme = localStorage.getItem("pghub-theme") ?? theme; } catch { /* not kept */ }
 setTheme(themes.includes(theme) ? theme : "auto");
-for (const topic of new URLSearchParams(location.hash.slice(1)).getAll("topic")) topics.set(topic, false);
+const client = connect(location.href.replace(/#.*/, ""), { token: () => token, parse, onState: stateIs, onAdvisory: advised });
+for (const topic of new Set(new URLSearchParams(location.hash.slice(1)).getAll("topic"))) follow(topic);
 renderTopics();
-connect();
