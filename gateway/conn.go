@@ -22,9 +22,43 @@ type conn struct {
 	flood  bool // errFlood has been returned
 	after  int  // bytes that were read since
 
+	shares bool // long messages are written from where they are, and not copied: nobody changes them, and the system takes pieces
 	mu     sync.Mutex
 	corked bool
-	batch  []byte
+	batch  gathered
+}
+
+// gathered is what is to be written at once. What is long is in pieces as it was; what lies between is copied.
+type gathered struct {
+	copied []byte
+	from   int // of copied: what is behind it is not in pieces yet
+	pieces [][]byte
+}
+
+// sharedFrom is from how many bytes on a piece is not copied.
+const sharedFrom = 1 << 10
+
+func (g *gathered) add(p []byte, shares bool) {
+	if !shares || len(p) < sharedFrom {
+		g.copied = append(g.copied, p...)
+		return
+	}
+	g.closeRun()
+	g.pieces = append(g.pieces, p)
+}
+
+// closeRun puts what was copied last into pieces. It stays where it is, also if copied grows.
+func (g *gathered) closeRun() {
+	if g.from < len(g.copied) {
+		g.pieces = append(g.pieces, g.copied[g.from:len(g.copied):len(g.copied)])
+		g.from = len(g.copied)
+	}
+}
+
+// emptied has the memory of g, and nothing in it.
+func (g gathered) emptied() gathered {
+	clear(g.pieces[:cap(g.pieces)])
+	return gathered{copied: g.copied[:0], pieces: g.pieces[:0]}
 }
 
 const (
@@ -80,42 +114,55 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.corked {
-		c.batch = append(c.batch, p...)
+		c.batch.add(p, c.shares)
 		return len(p), nil
 	}
-	return c.writeLocked(p)
+	return len(p), c.writeLocked([][]byte{p})
 }
 
-// cork gathers what is written from now on in buf.
-func (c *conn) cork(buf []byte) {
+// cork gathers what is written from now on in the memory of g.
+func (c *conn) cork(g gathered) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.corked, c.batch = true, buf[:0]
+	c.corked, c.batch = true, g.emptied()
 }
 
-// uncork writes what was gathered, and returns the buffer.
-func (c *conn) uncork() ([]byte, error) {
+// uncork writes what was gathered, and returns its memory.
+func (c *conn) uncork() (gathered, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	buf := c.batch
-	c.corked, c.batch = false, nil
-	_, err := c.writeLocked(buf)
-	return buf, err
+	g := c.batch
+	c.corked, c.batch = false, gathered{}
+	g.closeRun()
+	err := c.writeLocked(g.pieces)
+	return g.emptied(), err
 }
 
 // writeChunk is what a client has the timeout for: one that reads slowly makes progress.
 const writeChunk = 16 << 10
 
-func (c *conn) writeLocked(p []byte) (n int, err error) {
-	for {
-		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-			return n, err
+func (c *conn) writeLocked(pieces [][]byte) error {
+	for len(pieces) > 0 {
+		n, size := 0, 0
+		for n < len(pieces) && size+len(pieces[n]) <= writeChunk {
+			size += len(pieces[n])
+			n++
 		}
-		some, err := c.Conn.Write(p[n:min(len(p), n+writeChunk)])
-		if n += some; err != nil || n == len(p) {
-			return n, err
+		chunk := net.Buffers(pieces[:n])
+		if n > 0 {
+			pieces = pieces[n:]
+		} else { // the piece is longer than a chunk
+			chunk = net.Buffers{pieces[0][:writeChunk]}
+			pieces[0] = pieces[0][writeChunk:]
+		}
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return err
+		}
+		if _, err := chunk.WriteTo(c.Conn); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // hijacker puts a conn in the place of the connection that is hijacked, with buffers that suit ten thousands of them.
@@ -124,6 +171,8 @@ type hijacker struct {
 	timeout time.Duration
 	rate    *rate.Limiter
 	conn    *conn
+
+	compresses bool // messages are written from buffers that are used again
 }
 
 // Hijack is called by coder/websocket.
@@ -148,5 +197,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	keepLittle(nc)
 	h.conn = &conn{Conn: nc, timeout: h.timeout, early: early, frames: frames{rate: h.rate}}
+	_, ofSystem := nc.(*net.TCPConn) // TLS would make a record of each piece
+	h.conn.shares = ofSystem && !h.compresses
 	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }

@@ -33,10 +33,10 @@ type outbox struct {
 
 // item is one message.
 type item struct {
-	kind  kind
 	topic string // of an event
 	data  []byte
 	lag   uint64 // how many events it stands for
+	kind  kind
 
 	borrowed bool // it is in the ledger
 }

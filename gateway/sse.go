@@ -223,13 +223,13 @@ func (s *eventStream) flush() (ended bool, err error) {
 		if len(items) == 0 {
 			return end != nil, nil
 		}
-		b.bytes = b.bytes[:0]
+		b.bytes.copied = b.bytes.copied[:0]
 		for _, it := range items {
-			b.bytes = s.appendItem(b.bytes, it)
+			b.bytes.copied = s.appendItem(b.bytes.copied, it)
 		}
 		n := len(items)
 		clear(items)
-		if err := s.send(b.bytes); err != nil {
+		if err := s.send(b.bytes.copied); err != nil {
 			return false, err
 		}
 		s.gateway.counters.sent.Add(uint64(n))

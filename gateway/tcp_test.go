@@ -36,7 +36,7 @@ func TestSlowIsNotStuck(t *testing.T) {
 				got = append(got, buf[:n]...)
 			}
 		}()
-		c.cork(nil)
+		c.cork(gathered{})
 		_, err := c.Write(sent)
 		require.NoError(t, err)
 		_, err = c.uncork()
@@ -70,4 +70,47 @@ func TestTCPOf(t *testing.T) {
 	_, err = other.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	require.Equal(t, tcp, ConnContext(context.Background(), tcp).Value(connKey{}))
+}
+
+// Long messages are written from where they are, and short ones together: what arrives is the same.
+func TestGatheredPiecesArriveInTheirOrder(t *testing.T) {
+	for _, shares := range []bool{true, false} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		dialled, err := net.Dial("tcp", listener.Addr().String())
+		require.NoError(t, err)
+		accepted, err := listener.Accept()
+		require.NoError(t, err)
+		c := &conn{Conn: accepted, timeout: time.Minute, shares: shares}
+		var want []byte
+		got := make(chan []byte, 1)
+		go func() {
+			all, _ := io.ReadAll(dialled)
+			got <- all
+		}()
+		memory := gathered{}
+		for _, sizes := range [][]int{{1, 5000, 3, 4, 40_000, 16 << 10, 9}, {2000, 2000}, {7}, {}, {sharedFrom - 1, sharedFrom, sharedFrom + 1}} {
+			c.cork(memory)
+			for i, size := range sizes {
+				piece := bytes.Repeat([]byte{byte('a' + i)}, size)
+				want = append(want, piece...)
+				_, err := c.Write(piece)
+				require.NoError(t, err)
+				if size < sharedFrom || !shares {
+					clear(piece) // the writer's own buffer is used again
+				}
+			}
+			memory, err = c.uncork()
+			require.NoError(t, err)
+			require.Zero(t, len(memory.copied)+len(memory.pieces)+memory.from)
+			memory.copied = append(memory.copied, "what an event stream has left there"...)
+			for _, p := range memory.pieces[:cap(memory.pieces)] {
+				require.Nil(t, p, "no message is kept")
+			}
+		}
+		require.NoError(t, accepted.Close())
+		require.Equal(t, want, <-got)
+		require.NoError(t, dialled.Close())
+		require.NoError(t, listener.Close())
+	}
 }

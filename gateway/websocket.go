@@ -83,6 +83,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) open(w http.ResponseWriter, r *http.Request, c *client, operated bool) {
 	h := &hijacker{
 		ResponseWriter: w, timeout: g.cfg.WriteTimeout, rate: rate.NewLimiter(rate.Limit(g.cfg.MaxRate), burst(g.cfg.MaxRate)),
+		compresses: g.cfg.Compress,
 	}
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // guard has judged the origin, by the same rules
@@ -168,7 +169,7 @@ func (s *socket) closeFor(err error) {
 // batch is what a writer works with.
 type batch struct {
 	items []item
-	bytes []byte
+	bytes gathered
 }
 
 var batches = sync.Pool{New: func() any { return &batch{items: make([]item, 0, takeItems)} }}
@@ -198,7 +199,7 @@ func (s *socket) send(items []item, b *batch) error {
 	s.conn.cork(b.bytes)
 	for _, it := range items {
 		if err := s.ws.Write(context.Background(), websocket.MessageText, it.message()); err != nil {
-			b.bytes = nil // still the connection's
+			b.bytes = gathered{} // still the connection's
 			return err
 		}
 	}

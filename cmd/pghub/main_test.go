@@ -49,7 +49,11 @@ type program struct {
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, ended: make(chan struct{})}
-	p.cmd = exec.Command(os.Args[0], args...)
+	path := os.Args[0]
+	if built := os.Getenv("PGHUB_BUILT"); built != "" { // to measure it without the tests in it
+		path = built
+	}
+	p.cmd = exec.Command(path, args...)
 	p.cmd.Env = append(clean(os.Environ()), append(env, asProgram+"=1")...)
 	out, err := p.cmd.StderrPipe()
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ const show = value => JSON.stringify(value, null, 1) // on one line, with blanks
 
 const topics = new Map(); // as it was named -> its subscription
 const active = new Set(); // of these
-let lost = false;
+let lost = false, connected = false;
 
 function setState(state, text) {
   $("state").dataset.state = state;
@@ -84,11 +84,13 @@ function stateIs(state, reason) {
       say("", false);
       if (lost) row("gap", "gateway", "", "connected again");
       lost = false;
+      connected = true;
       break;
     case "waiting":
       setState("offline", "offline");
-      if (!lost) row("gap", "gateway", "", `connection lost (${reason})`);
+      if (!lost) row("gap", "gateway", "", `${connected ? "connection lost" : "no connection"} (${reason})`);
       lost = true;
+      connected = false;
       active.clear();
       renderTopics();
       whyNot();

@@ -100,6 +100,8 @@ var gatewayArea = area{
 		one("the hub's lag hidden from raw clients", "client.go", "\t\tc.out.finish(endSlow) // events are missing, and payloads alone cannot say so\n", "", "TestLagOfTheHubEndsARawClient"),
 
 		// Sockets and streams.
+		one("what an event stream left in front of a message", "conn.go", "c.corked, c.batch = true, g.emptied()", "c.corked, c.batch = true, g", "TestGatheredPiecesArriveInTheirOrder"),
+		one("a buffer that is used again taken for a message", "conn.go", "if !shares || len(p) < sharedFrom {", "if len(p) < sharedFrom {", "TestGatheredPiecesArriveInTheirOrder"),
 		one("floods let through", "frames.go", "&& !f.rate.Allow()", "&& false", "TestLimitsAtTheirEdges TestHostileInputs"),
 		one("pings for nothing", "frames.go", "p[i]&0xf != closing", "p[i]&0xf < closing", "TestFloodsOfEveryKind"),
 		one("continuations for nothing", "frames.go", "p[i]&0xf != closing", "p[i]&0xf != closing && p[i]&0xf != 0", "TestFloodsOfEveryKind"),
@@ -113,7 +115,13 @@ var gatewayArea = area{
 		one("messages of any length", "websocket.go", "ws.SetReadLimit(int64(g.cfg.MaxMessage))", "ws.SetReadLimit(-1)", "TestLimitsAtTheirEdges"),
 		one("writes without a limit of time", "conn.go", "time.Now().Add(c.timeout)", "time.Time{}", "TestStuckReaderIsCut"),
 		one("the first bytes behind the request are lost", "conn.go", "timeout: h.timeout, early: early, ", "timeout: h.timeout, ", "TestBytesBehindTheHandshake"),
-		one("one limit of time for all that is written", "conn.go", "\tfor {\n\t\tif err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {\n\t\t\treturn n, err\n\t\t}\n", "\tif err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {\n\t\treturn n, err\n\t}\n\tfor {\n", "TestSlowIsNotStuck"),
+		{
+			name: "one limit of time for all that is written", tests: []string{"TestSlowIsNotStuck"},
+			edits: []edit{
+				{"conn.go", "\tfor len(pieces) > 0 {\n", "\tif err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {\n\t\treturn err\n\t}\n\tfor len(pieces) > 0 {\n"},
+				{"conn.go", "\t\tif err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {\n\t\t\treturn err\n\t\t}\n\t\tif _, err", "\t\tif _, err"},
+			},
+		},
 		one("the system keeps what a client has not got", "tcp.go", "\t\tseconds = 0\n", "\t\tseconds = -1\n", "TestWhatACutClientHasNotGotIsForgotten"),
 		one("the system keeps megabytes for a WebSocket", "conn.go", "\tkeepLittle(nc)\n", "", "TestTheSystemKeepsLittle"),
 		one("the system keeps megabytes for a stream", "sse.go", "\t\tkeepLittle(conn)\n", "", "TestTheSystemKeepsLittle"),

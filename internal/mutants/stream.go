@@ -88,6 +88,8 @@ var streamArea = area{
 		one("one that has ended forgotten in the sums", "stream/stream.go", "\tcountIn(s.accounts, accountOf(s.accounts, d.name), last)\n", "", "TestDurablesThatHaveEnded"),
 		one("names without end", "stream/stats.go", "!known && len(accounts) >= maxAccounts", "false && !known", "TestDurablesThatHaveEnded"),
 		one("the one that stands by counts for the one that works", "stream/stats.go", "sum.Working || one.Working", "one.Working", "TestDurablesByName"),
+		one("live topics that callers change", "stream/stream.go", "{ return slices.Clone(s.cfg.Live) }", "{ return s.cfg.Live }", "TestLiveTopics"),
+		one("a start of nothing that is nowhere", "stream/read.go", "\tat, err := s.locate(ctx, start.orEarliest())\n", "\tat, err := s.locate(ctx, start)\n", "TestLocate"),
 		one("a halt that nobody counts", "stream/durable.go", "\t\t\t\td.s.halted.Add(1)\n", "", "TestStatus"),
 
 		// Rights.

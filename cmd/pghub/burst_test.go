@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+// burstSize is how many bytes an event of the burst has. Two hundred of them are more than the system's buffers and a client's own
+// share take.
+const burstSize = 7000
+
+// One transaction's burst reaches all clients whole: a hundred of them, or as many as PGHUB_BURST_CLIENTS says; 200 events, or PGHUB_BURST_EVENTS. What the program
+// needs for it is logged, three times, and if PGHUB_BESIDE is a pg_eventserv, what that needs, in turn.
+func TestBurstToManyClients(t *testing.T) {
+	clients, beside := 100, os.Getenv("PGHUB_BESIDE")
+	if text := os.Getenv("PGHUB_BURST_CLIENTS"); text != "" {
+		var err error
+		clients, err = strconv.Atoi(text)
+		require.NoError(t, err)
+	}
+	events := 200
+	if text := os.Getenv("PGHUB_BURST_EVENTS"); text != "" {
+		var err error
+		events, err = strconv.Atoi(text)
+		require.NoError(t, err)
+	}
+	rounds := 1
+	if beside != "" {
+		rounds = 3
+	}
+	dsn := pgtest.Database(t)
+	for range rounds {
+		p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--max-clients-per-address", "-1")
+		ready(t, http.DefaultClient, "http://"+p.address)
+		burst(t, "pghub", p.cmd.Process.Pid, dsn, p.address, clients, events)
+		p.end(bothSignals[0])
+		if beside == "" {
+			continue
+		}
+		pid, address, end := startBeside(t, beside, dsn)
+		burst(t, "pg_eventserv", pid, dsn, address, clients, events)
+		end()
+	}
+}
+
+// startBeside runs pg_eventserv.
+func startBeside(t *testing.T, program, dsn string) (pid int, address string, end func()) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address = free.Addr().String()
+	require.NoError(t, free.Close())
+	_, port, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+	cmd := exec.Command(program)
+	cmd.Env = append(clean(os.Environ()), "DATABASE_URL="+dsn, "ES_HTTPHOST=127.0.0.1", "ES_HTTPPORT="+port)
+	require.NoError(t, cmd.Start())
+	end = func() {
+		_ = cmd.Process.Kill() // or it has ended
+		_ = cmd.Wait()         // killed
+	}
+	t.Cleanup(end)
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	}, waiting, 5*time.Millisecond)
+	return cmd.Process.Pid, address, end
+}
+
+// burst has clients listen to topic t of a server, sends the burst, and sees that each of them gets all of it in order.
+func burst(t *testing.T, name string, pid int, dsn, address string, clients, events int) {
+	conn, err := pgx.Connect(t.Context(), dsn)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(t.Context())) }()
+	var listening, done sync.WaitGroup
+	listening.Add(clients)
+	got := make([]int, clients)
+	for i := range 8 {
+		var connected []*bufio.Reader
+		for j := i; j < clients; j += 8 {
+			connected = append(connected, connect(t, address))
+		}
+		require.False(t, t.Failed())
+		for j, c := range connected {
+			done.Go(func() { got[i+8*j] = follow(c, events, listening.Done) })
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		listening.Wait()
+		close(all)
+	}()
+	// That of pg_eventserv does not say when it listens.
+	for late := time.After(waiting); ; {
+		_, err := conn.Exec(t.Context(), "SELECT pg_notify('t', 'anybody there? ' || clock_timestamp())")
+		require.NoError(t, err)
+		select {
+		case <-all:
+		case <-time.After(20 * time.Millisecond):
+			continue
+		case <-late:
+			t.Fatal("they do not listen")
+		}
+		break
+	}
+	measured, stop := watch(t, pid)
+	before, began := spent(t, pid), time.Now()
+	_, err = conn.Exec(t.Context(), `SELECT pg_notify('t', 'burst ' || lpad(i::text, 10) || repeat('x', $2 - 16)) FROM generate_series(1, $1::int) i`, events, burstSize)
+	require.NoError(t, err)
+	done.Wait()
+	took := time.Since(began)
+	stop()
+	m := <-measured
+	delivered := 0
+	for _, n := range got {
+		delivered += n
+	}
+	if name == "pghub" {
+		require.Equal(t, events*clients, delivered, "nothing is lost")
+	}
+	t.Logf("%-13s %d clients, %d events of %d bytes: %.1f %% of them in %v; %d kB of memory at its peak, %v of the processor",
+		name, clients, events, burstSize, 100*float64(delivered)/float64(events*clients), took.Round(10*time.Millisecond), m.peak, m.spent-before)
+}
+
+// follow returns how many events of the burst a client gets, up to the first one that is not the next.
+func follow(c *bufio.Reader, events int, listens func()) (got int) {
+	in := bufio.NewReaderSize(c, 16<<10)
+	for heard := false; got < events; {
+		text, err := frame(in)
+		if err != nil {
+			return got
+		}
+		if !heard && text != nil {
+			heard = true
+			listens()
+		}
+		if rest, is := bytes.CutPrefix(text, []byte("burst ")); is {
+			if n, err := strconv.Atoi(string(bytes.TrimSpace(rest))); err != nil || n != got+1 {
+				return got
+			}
+			got++
+		}
+	}
+	return got
+}
+
+// frame reads one, and returns up to 16 bytes of a text; nil if it is none.
+func frame(in *bufio.Reader) (text []byte, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(in, head[:2]); err != nil {
+		return nil, err
+	}
+	size := int(head[1])
+	if size == 126 {
+		if _, err := io.ReadFull(in, head[2:]); err != nil {
+			return nil, err
+		}
+		size = int(head[2])<<8 | int(head[3])
+	}
+	if head[0] == 0x81 {
+		text = make([]byte, min(size, 16))
+		if _, err := io.ReadFull(in, text); err != nil {
+			return nil, err
+		}
+	}
+	_, err = in.Discard(size - len(text))
+	return text, err
+}
+
+// figures are how many kB of memory a process had at most, and how long the processors have worked for it.
+type figures struct {
+	peak  int
+	spent time.Duration
+}
+
+// watch looks at a process until stop is called: it may have died by then.
+func watch(t *testing.T, pid int) (measured <-chan figures, stop func()) {
+	last, stopped := make(chan figures, 1), make(chan struct{})
+	go func() {
+		var m figures
+		for {
+			if now := (figures{peak(t, pid), spent(t, pid)}); now.peak > 0 {
+				m = now
+			}
+			select {
+			case <-stopped:
+				last <- m
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return last, func() { close(stopped) }
+}
+
+// peak is how many kB of memory a process had at most; 0 where the system does not say.
+func peak(t *testing.T, pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	kB, err := strconv.Atoi(string(m[1]))
+	require.NoError(t, err)
+	return kB
+}
+
+// spent is how long the processors have worked for a process; 0 where the system does not say.
+func spent(t *testing.T, pid int) (d time.Duration) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	for _, ticks := range fields[11:13] {
+		n, err := strconv.Atoi(ticks)
+		require.NoError(t, err)
+		d += time.Duration(n) * 10 * time.Millisecond
+	}
+	return d
+}
