@@ -126,7 +126,16 @@ func burst(t *testing.T, name string, pid int, dsn, address string, clients, eve
 	before, began := spent(t, pid), time.Now()
 	_, err = conn.Exec(t.Context(), `SELECT pg_notify('t', 'burst ' || lpad(i::text, 10) || repeat('x', $2 - 16)) FROM generate_series(1, $1::int) i`, events, burstSize)
 	require.NoError(t, err)
-	done.Wait()
+	ended := make(chan struct{})
+	go func() {
+		done.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(3 * waiting):
+		t.Fatal("they wait for more")
+	}
 	took := time.Since(began)
 	stop()
 	m := <-measured
