@@ -65,7 +65,7 @@ var sqlArea = area{
 		one("an announced gap without Resync", "../turn.go", "case ev.gap && c.resync != nil:", "case ev.gap && false:", "TestResyncWhereAPublisherAnnouncesAGap TestUnmuteIsAGap"),
 		one("a gap that a codec keeps to itself", "../route.go", "if err != nil && gap {", "if false {", "TestResyncWhereAPublisherAnnouncesAGap"),
 		one("a gap taken for a value", "../topic.go", "	if ev.gap {\n", "	if false {\n", "TestTopicAnnouncedGapIsNoValue"),
-		one("an event that looks like a gap", "../announced.go", " && (rest[0] == ',' || rest[0] == '}')", "", "TestResyncWhereAPublisherAnnouncesAGap"),
+		one("an event that looks like a gap", "../announced.go", " && (payload[n] == ',' || payload[n] == '}')", "", "TestResyncWhereAPublisherAnnouncesAGap"),
 	},
 }
 
