@@ -52,6 +52,7 @@ func TestRowsInText(t *testing.T) {
 	require.Len(t, got, 3)
 	for i := range got {
 		require.Equal(t, want[i].Record.Position, got[i].Record.Position)
+		require.Equal(t, "a", got[i].Topic)
 		require.True(t, want[i].Record.Time.Equal(got[i].Record.Time))
 		require.Equal(t, want[i].Record.Headers, got[i].Record.Headers)
 		require.Equal(t, want[i].Payload, got[i].Payload)
@@ -78,6 +79,7 @@ func TestRowsInText(t *testing.T) {
 	require.Equal(t, 3, one[int](l, `SELECT pghub.unpark('d')`))
 	for i := range got {
 		ev := <-again
+		require.Equal(t, "a", ev.Topic)
 		require.Equal(t, got[i].Payload, ev.Payload)
 		require.Equal(t, got[i].Record.Position, ev.Record.Position)
 		require.Equal(t, got[i].Record.Headers, ev.Record.Headers)
