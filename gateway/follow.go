@@ -76,16 +76,12 @@ func (t *track) beginLocked(now cursor, since *cursor) (reads bool) {
 	return true
 }
 
-// catchUp begins to read, unless it is known that there is nothing.
+// catchUp begins to read. Whether there is anything only the source knows: of topics that nobody followed no event has come this way.
 func (t *track) catchUp() {
 	c := t.client
 	c.mu.Lock()
 	t.announceLocked("replay")
-	nothing := t.since == nil && t.source == streamSource{c.gateway.past} && t.at == c.gateway.past.brought()
 	c.mu.Unlock()
-	if nothing && t.caughtUp() {
-		return
-	}
 	go t.run()
 }
 

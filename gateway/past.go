@@ -28,7 +28,8 @@ type past struct {
 	keeping  chan struct{} // held while topics are added or removed
 
 	mu     sync.Mutex
-	newest pghub.Position // that the stream has been brought to; zero: not known
+	newest pghub.Position // that the stream has been brought to
+	noted  time.Time      // when that was; zero: it is not known
 	kept   map[string]*keptTopic
 	timer  *time.Timer
 	closed bool
@@ -71,7 +72,7 @@ func (p *past) note(ev *pghub.Event, message []byte) []byte {
 	switch live := p.isLive(ev.Topic); {
 	case live && ev.Record != nil:
 		p.mu.Lock()
-		p.newest = ev.Record.Position
+		p.newest, p.noted = ev.Record.Position, time.Now()
 		p.mu.Unlock()
 		return withID(message, ev.Record.Position.String())
 	case !live && p.history != nil:
@@ -118,6 +119,9 @@ func (p *past) keep(ctx context.Context, topics []string) (err error) {
 	defer p.mu.Unlock()
 	for _, t := range missing {
 		p.kept[t].active = true
+		if p.isLive(t) {
+			p.noted = time.Time{} // where its events have come to nobody has noted
+		}
 		if p.history != nil && !p.isLive(t) {
 			p.history.begin(t)
 		}
@@ -245,13 +249,6 @@ func (p *past) now(ctx context.Context) (c cursor, err error) {
 	return c, err
 }
 
-// brought is how far the stream has been brought to clients.
-func (p *past) brought() pghub.Position {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.newest
-}
-
 // isGone says whether events of a topic cannot be had again.
 func (p *past) isGone(topic string) bool { return p.history == nil && !p.isLive(topic) }
 
@@ -265,21 +262,27 @@ func (p *past) ofStream(topics []string) (live []string) {
 	return live
 }
 
-// streamNow is where the stream is. The database is asked once; from then on events tell.
+// freshFor is how long an event says where the stream is. A stream may keep nothing that is older than an hour.
+const freshFor = 10 * time.Second
+
+// streamNow is where the stream is, or was a moment ago. Where no event has told of late the database is asked.
 func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
-	if at := p.brought(); !at.IsZero() {
+	p.mu.Lock()
+	at, noted := p.newest, p.noted
+	p.mu.Unlock()
+	if time.Since(noted) < freshFor {
 		return at, nil
 	}
-	at, err := p.locate(ctx)
+	located, err := p.locate(ctx)
 	if err != nil {
-		return at, err
+		return located, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.newest.IsZero() {
-		p.newest = at
+	if p.noted.Equal(noted) { // else events have told meanwhile
+		p.newest, p.noted = located, time.Now()
 	}
-	return p.newest, nil
+	return located, nil
 }
 
 // locate asks the database where the stream is, until it is there.

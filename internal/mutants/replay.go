@@ -23,4 +23,7 @@ var replayMutants = []mutant{
 	one("patterns that are not asked about", "known.go", "TopicMatches(t, known) && g.mayListen(r, []string{known}) == nil", "TopicMatches(t, known)", "TestPatternsOfClients"),
 	one("the query in the access log", "accesslog.go", "\t\tpath := r.URL.Path\n", "\t\tpath := r.URL.String()\n", "TestAccessLog"),
 	one("compressed for those who do not take it", "page.go", "\tif takesGzip(r) {\n", "\tif len(p.packed) > 0 {\n", "TestCompression"),
+	one("a replay only where events came this way", "follow.go", "\tgo t.run()\n", "\tif t.since != nil || t.at != c.gateway.past.newest || !t.caughtUp() {\n\t\tgo t.run()\n\t}\n", "TestReplayOfATopicThatNobodyFollowed"),
+	one("a topic that begins where others are", "past.go", "\t\t\tp.noted = time.Time{} // where", "\t\t\t// where", "TestTheFirstClientOfATopicBeginsNow"),
+	one("a position that grows old", "past.go", "\tif time.Since(noted) < freshFor {\n", "\tif !noted.IsZero() || freshFor < 0 {\n", "TestNowIsOfNow"),
 }
