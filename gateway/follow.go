@@ -16,13 +16,14 @@ func (c *client) follow(ctx context.Context, topics []string, since *cursor) (no
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range p.sources() {
-		t := &track{client: c, source: s}
+		t := newTrack(c, s)
 		for _, topic := range topics {
 			if s.has(topic) && c.trackLocked(topic) == nil {
 				t.topics = append(t.topics, topic)
 			}
 		}
 		if len(t.topics) == 0 {
+			t.end()
 			continue
 		}
 		if t.beginLocked(now, since) {
@@ -103,7 +104,12 @@ func (c *client) unfollow(topics []string) {
 	for _, t := range c.tracks {
 		t.topics = slices.DeleteFunc(slices.Clone(t.topics), func(topic string) bool { return slices.Contains(topics, topic) })
 	}
-	c.tracks = slices.DeleteFunc(c.tracks, func(t *track) bool { return len(t.topics) == 0 })
+	c.tracks = slices.DeleteFunc(c.tracks, func(t *track) bool {
+		if len(t.topics) == 0 {
+			t.end()
+		}
+		return len(t.topics) == 0
+	})
 }
 
 // keptTopics are the topics of the client that the past keeps.

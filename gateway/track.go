@@ -19,10 +19,12 @@ import (
 // Nothing is ever dropped: where the client has no room the mark stays where it is. Where too much is held it is thrown
 // away, and read once more. So a slow client costs no more memory than a quick one.
 //
-// All fields but client, source and began are owned by client.mu.
+// All fields but client, source, ctx, end and began are owned by client.mu.
 type track struct {
 	client *client
 	source source
+	ctx    context.Context // of the reading: ends when no topic is left, or with the client's
+	end    context.CancelFunc
 
 	topics []string
 	at     pghub.Position // everything up to here has gone out
@@ -32,7 +34,13 @@ type track struct {
 	size   int  // of what is held
 	spilt  bool // something was not held
 
-	began time.Time // to read; owned by who reads
+	began time.Time // when the first event was read; zero: none yet. Owned by who reads
+}
+
+func newTrack(c *client, s source) *track {
+	t := &track{client: c, source: s}
+	t.ctx, t.end = context.WithCancel(c.ctx)
+	return t
 }
 
 type marked struct {
@@ -98,6 +106,7 @@ func (t *track) uniteLocked() {
 		as := other != t && other.source == t.source && !other.behind && other.at.Compare(t.at) < 0
 		if as {
 			t.topics = append(t.topics, other.topics...)
+			other.end()
 		}
 		return as
 	})
@@ -153,24 +162,24 @@ func missingMessage(topics []string, reason string) []byte {
 	return append(append(append([]byte(`{"topic":null,"key":[],"value":{"action":"lag","dropped":null,"reason":"`+reason+`","topics":`), list...), `,"final":false}`...), '}')
 }
 
-// run reads until the client has caught up, or leaves.
+// run reads until the client has caught up, or leaves, or wants none of the topics any more.
 func (t *track) run() {
 	c := t.client
 	c.gateway.counters.replays.Add(1)
 	defer c.gateway.counters.replays.Add(-1)
 	failures := 0
 	for {
-		if c.out.awaitRoom(c.ctx) != nil {
+		if c.out.awaitRoom(t.ctx) != nil {
 			return
 		}
 		switch all, err := t.read(); {
-		case c.ctx.Err() != nil:
+		case t.ctx.Err() != nil:
 			return
 		case err != nil:
 			if !t.goOn(err) {
 				c.gateway.cfg.Logger.Debug("gateway: a replay waits", "error", err)
 				pause := min(100*time.Millisecond<<min(failures, 6), 5*time.Second)
-				if pausing(c.ctx, pause/2+rand.N(pause/2)) != nil {
+				if pausing(t.ctx, pause/2+rand.N(pause/2)) != nil {
 					return
 				}
 				failures++
@@ -204,11 +213,11 @@ func (t *track) read() (all bool, err error) {
 	after, since, topics := t.at, t.since, slices.Clone(t.topics)
 	t.held, t.size, t.spilt = nil, 0, false
 	c.mu.Unlock()
-	t.began = time.Now()
+	t.began = time.Time{}
 	if len(topics) == 0 {
 		return true, nil
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
+	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
 	if source, is := t.source.(streamSource); is && since != nil {
 		return source.readFrom(ctx, since.start, topics, t.add)
@@ -216,23 +225,28 @@ func (t *track) read() (all bool, err error) {
 	return t.source.read(ctx, after, topics, t.add)
 }
 
-// add hands on what was read. It is false when there is no room for more.
+// add hands on what was read. It is false when there is no room for more, or others may want to read.
 func (t *track) add(at pghub.Position, it item) bool {
+	if t.began.IsZero() {
+		t.began = time.Now()
+	}
 	if !t.addNow(at, it) {
 		return false
 	}
-	if t.client.out.hasRoom() {
-		return true
+	if !t.client.out.hasRoom() {
+		// What was read and is not taken is read again: a client that is quick enough is waited for.
+		ctx, cancel := context.WithTimeout(t.ctx, roomPatience)
+		defer cancel()
+		if t.client.out.awaitRoom(ctx) != nil {
+			return false
+		}
 	}
-	// What was read and is not taken is read again: a client that is quick enough is waited for.
-	ctx, cancel := context.WithTimeout(t.client.ctx, roomPatience)
-	defer cancel()
-	return t.client.out.awaitRoom(ctx) == nil && time.Since(t.began) < readPatience
+	return time.Since(t.began) < readPatience
 }
 
 const (
-	roomPatience = 50 * time.Millisecond // others may want to read
-	readPatience = time.Second
+	roomPatience = 50 * time.Millisecond
+	readPatience = time.Second // from the first event on, so that each reading comes further, however slow the database is
 )
 
 func (t *track) addNow(at pghub.Position, it item) bool {

@@ -16,17 +16,28 @@ type scripted struct {
 	events []int
 	during func(reads int) // called at the beginning of a reading
 	reads  int
+	pause  func() // called before each event that is handed on
 }
 
 func (s *scripted) has(string) bool { return true }
 
-func (s *scripted) read(_ context.Context, after pghub.Position, _ []string, add func(pghub.Position, item) bool) (bool, error) {
+func (s *scripted) read(ctx context.Context, after pghub.Position, _ []string, add func(pghub.Position, item) bool) (bool, error) {
 	s.reads++
 	if s.during != nil {
 		s.during(s.reads)
 	}
 	for _, n := range s.events {
-		if at := numbered(uint64(n)); at.Compare(after) > 0 && !add(at, numberedItem(n, 0)) {
+		at := numbered(uint64(n))
+		if at.Compare(after) <= 0 {
+			continue
+		}
+		if s.pause != nil {
+			s.pause()
+		}
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if !add(at, numberedItem(n, 0)) {
 			return false, nil
 		}
 	}
@@ -44,7 +55,8 @@ func newTracked(s source, at int) (*client, *track) {
 	c := &client{gateway: g, out: outbox{limit: 1 << 20, patience: 1 << 40, common: newLedger(0)}}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.out.admit([]string{"t"})
-	t := &track{client: c, source: s, topics: []string{"t"}, at: numbered(uint64(at)), behind: true}
+	t := newTrack(c, s)
+	t.topics, t.at, t.behind = []string{"t"}, numbered(uint64(at)), true
 	c.tracks = []*track{t}
 	return c, t
 }
@@ -64,14 +76,15 @@ func (c *client) sent() (numbers []int) {
 	}
 }
 
+func upTo(from, to int) (numbers []int) {
+	for n := from; n <= to; n++ {
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
 // What is read and what comes live meanwhile goes out once, in order, however they overlap.
 func TestTheSeamOfAReplay(t *testing.T) {
-	upTo := func(from, to int) (numbers []int) {
-		for n := from; n <= to; n++ {
-			numbers = append(numbers, n)
-		}
-		return numbers
-	}
 	for read := 3; read <= 8; read++ { // events that the reading finds: up to here
 		for live := 3; live <= read+1; live++ { // events that come live meanwhile: from here to 8
 			s := &scripted{events: upTo(1, read)}
@@ -123,8 +136,9 @@ func TestTheSeamOfAReplay(t *testing.T) {
 func TestTracksUnite(t *testing.T) {
 	c, first := newTracked(&scripted{}, 5)
 	first.behind = false
-	second := &track{client: c, source: first.source, topics: []string{"u"}, at: numbered(7)}
-	third := &track{client: c, source: first.source, topics: []string{"v"}, at: numbered(3), behind: true}
+	second, third := newTrack(c, first.source), newTrack(c, first.source)
+	second.topics, second.at = []string{"u"}, numbered(7)
+	third.topics, third.at, third.behind = []string{"v"}, numbered(3), true
 	c.tracks = append(c.tracks, second, third)
 	c.take(numberedItem(6, 0))
 	require.Len(t, c.tracks, 3, "of the second an event may come that it has")

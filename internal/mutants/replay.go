@@ -26,4 +26,7 @@ var replayMutants = []mutant{
 	one("a replay only where events came this way", "follow.go", "\tgo t.run()\n", "\tif t.since != nil || t.at != c.gateway.past.newest || !t.caughtUp() {\n\t\tgo t.run()\n\t}\n", "TestReplayOfATopicThatNobodyFollowed"),
 	one("a topic that begins where others are", "past.go", "\t\t\tp.noted = time.Time{} // where", "\t\t\t// where", "TestTheFirstClientOfATopicBeginsNow"),
 	one("a position that grows old", "past.go", "\tif time.Since(noted) < freshFor {\n", "\tif !noted.IsZero() || freshFor < 0 {\n", "TestNowIsOfNow"),
+	one("a replay that nobody wants, and goes on", "follow.go", "\t\tif len(t.topics) == 0 {\n\t\t\tt.end()\n\t\t}\n", "", "TestAReplayThatNobodyWants"),
+	one("a replay that lets nobody else read", "track.go", "\treturn time.Since(t.began) < readPatience\n", "\treturn time.Since(t.began) >= 0 || readPatience < 0\n", "TestAReplayTakesTurns"),
+	one("a reading that is over before it has anything", "track.go", "\tt.began = time.Time{}\n", "\tt.began = time.Now()\n", "TestAReplayTakesTurns"),
 }
