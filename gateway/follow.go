@@ -119,8 +119,8 @@ func (c *client) keptTopics() []string {
 	return slices.Clone(c.kept)
 }
 
-// resume has the track of a topic read on, or with "" all: events were lost on their way here. It says whether nothing is
-// missing then.
+// resume has the track of a topic read on, if it is of a stream, or with "" all: events were lost on their way here. It says whether
+// nothing is missing then. Without a topic the hub had the events, and so the history has them; with one it had not.
 func (c *client) resume(topic string) (all bool) {
 	if c.gateway.past == nil || c.raw {
 		return false
@@ -130,10 +130,16 @@ func (c *client) resume(topic string) (all bool) {
 	tracked := 0
 	for _, t := range c.tracks {
 		tracked += len(t.topics)
-		if topic == "" || slices.Contains(t.topics, topic) {
+		_, ofStream := t.source.(streamSource)
+		switch {
+		case topic != "" && !(ofStream && slices.Contains(t.topics, topic)):
+			continue
+		case t.behind: // what was lost may be behind what is being read, and in front of what is held
+			t.spillLocked()
+		default:
 			t.fallBehindLocked()
-			all = true
 		}
+		all = true
 	}
 	return all && (topic != "" || tracked == len(c.kept))
 }

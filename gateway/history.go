@@ -65,6 +65,16 @@ func (h *history) begin(topic string) {
 	h.since[topic] = h.number
 }
 
+// interrupt says that events of a topic may be missing before now.
+func (h *history) interrupt(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, followed := h.since[topic]; followed {
+		h.number++
+		h.since[topic] = h.number
+	}
+}
+
 // forget says that events of a topic are not followed any more.
 func (h *history) forget(topic string) {
 	h.mu.Lock()

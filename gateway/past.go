@@ -163,8 +163,12 @@ func (p *past) begin(ctx context.Context) error {
 
 // handle gets events that have been noted, and hears of a lost connection.
 func (p *past) handle(_ context.Context, ev *pghub.Event) {
-	if ev.Advisory != nil && p.history != nil {
-		p.history.look(p.gateway.hub.Stats().Reconnects, ev.Advisory.Action == pghub.ActionDisconnect)
+	switch a := ev.Advisory; {
+	case a == nil || p.history == nil:
+	case a.Action == pghub.ActionSubscribe && a.Gap.Err != nil:
+		p.history.interrupt(a.Topic)
+	default:
+		p.history.look(p.gateway.hub.Stats().Reconnects, a.Action == pghub.ActionDisconnect)
 	}
 }
 

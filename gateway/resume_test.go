@@ -2,12 +2,74 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub"
 )
+
+// What was lost on its way from the hub is read, also where the end has just been read.
+func TestLostOnTheWayIsRead(t *testing.T) {
+	s := &scripted{}
+	c, track := newTracked(s, 0)
+	c.kept = []string{"t"}
+	s.during = func(reads int) {
+		s.events = upTo(1, 8)
+		if reads == 1 {
+			s.events = upTo(1, 5)
+			c.take(numberedItem(6, 0))
+			require.True(t, c.resume(""), "nothing will be missing") // 7 was lost
+			c.take(numberedItem(8, 0))
+		}
+	}
+	track.run()
+	require.Equal(t, upTo(1, 8), c.sent())
+	require.Equal(t, 2, s.reads)
+}
+
+// A topic that the server refused to listen to, and then did: a stream has what happened meanwhile, the memory does not.
+func TestAGapOfTheHub(t *testing.T) {
+	refused := &pghub.Event{
+		Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "t", Gap: pghub.Gap{Err: errors.New("refused")}},
+		Value:    []byte(`{"action":"subscribe"}`),
+	}
+	c, track := newTracked(historySource{}, 0)
+	c.handle(t.Context(), refused)
+	items, _ := c.out.take(nil)
+	require.Len(t, items, 1, "the client is told")
+
+	c, track = newTracked(streamSource{}, 0)
+	c.handle(t.Context(), refused)
+	items, _ = c.out.take(nil)
+	require.Empty(t, items)
+	require.True(t, track.spilt, "it is read")
+}
+
+// A topic that the server would not listen to for a while has a gap in the history, too.
+func TestTheHistoryOfATopicThatWasRefused(t *testing.T) {
+	cfg, err := pgx.ParseConfig("host=127.0.0.1")
+	require.NoError(t, err)
+	hub, err := pghub.New(pghub.Config{ListenConfig: cfg}) // it is not started
+	require.NoError(t, err)
+	p := &past{history: newHistory("e", 100, 1<<20), gateway: &Gateway{hub: hub}}
+	p.history.begin("t")
+	p.history.begin("u")
+	number := p.history.last()
+	p.handle(t.Context(), &pghub.Event{Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "t", Gap: pghub.Gap{Err: errors.New("refused")}}})
+	p.handle(t.Context(), &pghub.Event{Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "u"}})
+	p.handle(t.Context(), &pghub.Event{Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "v", Gap: pghub.Gap{Err: errors.New("refused")}}})
+	for topic, reaches := range map[string]bool{"t": false, "u": true, "v": false} {
+		_, got := p.history.some(number, []string{topic})
+		require.Equal(t, reaches, got, topic)
+	}
+	_, follows := p.history.since["v"]
+	require.False(t, follows, "nobody has asked for it")
+}
 
 // A replay ends with the last of its topics, wherever it is.
 func TestAReplayThatNobodyWants(t *testing.T) {

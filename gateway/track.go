@@ -114,12 +114,15 @@ func (t *track) uniteLocked() {
 
 func (t *track) holdLocked(at pghub.Position, it item) {
 	if t.spilt || t.size+it.cost() > maxHeld {
-		t.spilt, t.held, t.size = true, nil, 0
+		t.spillLocked()
 		return
 	}
 	t.held = append(t.held, marked{at, it})
 	t.size += it.cost()
 }
+
+// spillLocked has everything behind the mark read once more.
+func (t *track) spillLocked() { t.spilt, t.held, t.size = true, nil, 0 }
 
 // fallBehindLocked has the track read on from its mark.
 func (t *track) fallBehindLocked() {

@@ -29,4 +29,7 @@ var replayMutants = []mutant{
 	one("a replay that nobody wants, and goes on", "follow.go", "\t\tif len(t.topics) == 0 {\n\t\t\tt.end()\n\t\t}\n", "", "TestAReplayThatNobodyWants"),
 	one("a replay that lets nobody else read", "track.go", "\treturn time.Since(t.began) < readPatience\n", "\treturn time.Since(t.began) >= 0 || readPatience < 0\n", "TestAReplayTakesTurns"),
 	one("a reading that is over before it has anything", "track.go", "\tt.began = time.Time{}\n", "\tt.began = time.Now()\n", "TestAReplayTakesTurns"),
+	one("a loss while a client is behind", "follow.go", "\t\t\tt.spillLocked()\n", "", "TestLostOnTheWayIsRead"),
+	one("a gap that no history has filled", "follow.go", "!(ofStream && slices.Contains(t.topics, topic))", "!(slices.Contains(t.topics, topic) || ofStream)", "TestAGapOfTheHub"),
+	one("a topic's gap that the history hides", "past.go", "\t\tp.history.interrupt(a.Topic)\n", "", "TestTheHistoryOfATopicThatWasRefused"),
 }
