@@ -98,33 +98,48 @@ func TestNoPast(t *testing.T) {
 	require.Equal(t, "no_history", name)
 }
 
-// However far behind a client is, it costs no more than its share, and gets all, in order.
+// However far behind a client is, it costs no more than its share, and gets all, in order: also beside a topic whose events have to be
+// dropped.
 func TestSlowReaderOfAStreamLosesNothing(t *testing.T) {
-	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"*"}, MaxPending: 64 << 10, MaxPendingTotal: 64 << 10, SlowTimeout: time.Minute, WriteTimeout: time.Minute})
-	slow := f.dialRaw("/ws", 256<<10) // a smaller one makes the reading slow, too
-	require.NoError(t, slow.sendFrame(1, `{"op":"subscribe","topics":["a"]}`))
-	buf := make([]byte, 64<<10)
-	read := func() string {
-		data, err := slow.readText(buf)
-		require.NoError(t, err)
-		return string(data)
+	for name, beside := range map[string]int{"alone": 0, "beside another topic": 3000} {
+		t.Run(name, func(t *testing.T) {
+			f, p := newStreamFixture(t, gateway.Config{
+				Topics: []string{"*"}, MaxPending: 64 << 10, MaxPendingTotal: 64 << 10, SlowTimeout: 10 * time.Minute, WriteTimeout: 10 * time.Minute,
+			})
+			slow := f.dialRaw("/ws", 256<<10) // a smaller one makes the reading slow, too
+			require.NoError(t, slow.sendFrame(1, `{"op":"subscribe","topics":["a","other"]}`))
+			buf := make([]byte, 64<<10)
+			read := func() string {
+				data, err := slow.readText(buf)
+				require.NoError(t, err)
+				return string(data)
+			}
+			for !strings.Contains(read(), `"subscribed"`) {
+			}
+			const events, size = 1000, 2000 // 2 MB: far more than the systems of both sides keep
+			_, err := p.pool.Exec(f.ctx(), `SELECT pghub.publish('a', n, to_json(n || repeat('x', $2))) FROM generate_series(1, $1::int) n`, events, size)
+			require.NoError(t, err)
+			eventually(t, "it has fallen behind", func() bool { return f.gw.Stats().Replays == 1 })
+			require.Less(t, f.gw.Stats().Pending*size, 1<<18)
+			_, err = p.pool.Exec(f.ctx(), `SELECT pg_notify('other', 'e' || n) FROM generate_series(1, $1::int) n`, beside)
+			require.NoError(t, err)
+			if beside > 0 {
+				eventually(t, "there is no room for all of the other topic", func() bool { return f.gw.Stats().Dropped > 0 })
+			}
+			for want := 1; want <= events; {
+				switch text := read(); {
+				case strings.HasPrefix(text, fmt.Sprintf(`{"topic":"a","key":[%d],`, want)):
+					want++
+				case beside > 0 && (strings.HasPrefix(text, `{"topic":"other",`) || strings.Contains(text, `"lag"`)):
+				default:
+					require.Contains(t, text, `"topic":null`, "after %d", want-1)
+					require.NotContains(t, text, `"lag"`)
+				}
+			}
+			if beside == 0 {
+				require.Zero(t, f.gw.Stats().Dropped)
+			}
+			require.NotZero(t, f.gw.Stats().Replayed)
+		})
 	}
-	for !strings.Contains(read(), `"subscribed"`) {
-	}
-	const events, size = 1000, 2000 // 2 MB: far more than the systems of both sides keep
-	_, err := p.pool.Exec(f.ctx(), `SELECT pghub.publish('a', n, to_json(n || repeat('x', $2))) FROM generate_series(1, $1::int) n`, events, size)
-	require.NoError(t, err)
-	eventually(t, "it has fallen behind", func() bool { return f.gw.Stats().Replays == 1 })
-	require.Less(t, f.gw.Stats().Pending*size, 1<<18)
-	for want := 1; want <= events; {
-		switch text := read(); {
-		case strings.HasPrefix(text, fmt.Sprintf(`{"topic":"a","key":[%d],`, want)):
-			want++
-		default:
-			require.Contains(t, text, `"topic":null`, "after %d", want-1)
-			require.NotContains(t, text, `"lag"`)
-		}
-	}
-	require.Zero(t, f.gw.Stats().Dropped)
-	require.NotZero(t, f.gw.Stats().Replayed)
 }

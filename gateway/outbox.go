@@ -10,7 +10,7 @@ import (
 
 // outbox is what waits for one client. Whoever fills it never waits. Up to its limit it is the client's own. Beyond that it
 // borrows from what there is for all together, so that a burst larger than the limit passes whole. Where it cannot borrow the
-// oldest events give way to a lag that stands in their place. Advisories and replies are not dropped; a client that lets
+// oldest events give way to a lag that stands in their place, but for those that can be had again. Advisories and replies are not dropped; a client that lets
 // those pile up is ended, and so is one that takes nothing for too long, or loses events for too long without catching up.
 type outbox struct {
 	limit    int           // bytes
@@ -31,53 +31,6 @@ type outbox struct {
 	emptied chan struct{} // closed when there is room again; nil: nobody waits for it
 }
 
-// item is one message.
-type item struct {
-	topic string // of an event
-	data  []byte
-	lag   uint64 // how many events it stands for
-	kind  kind
-
-	borrowed bool // it is in the ledger
-}
-
-type kind byte
-
-const (
-	kindEvent kind = iota
-	kindAdvisory
-	kindReply // to an operation of the client
-	kindLag
-)
-
-// itemCost is what an item takes besides its data.
-const itemCost = 64
-
-func (it item) cost() int { return itemCost + len(it.data) }
-
-// message is the text for the client.
-func (it item) message() []byte {
-	if it.kind == kindLag {
-		return lagMessage(it.lag)
-	}
-	return it.data
-}
-
-// ending is how a client's connection ends.
-type ending struct {
-	code   int
-	reason string
-}
-
-var (
-	endProtocol = &ending{CodeProtocol, "a frame that is not masked"}
-	endNotText  = &ending{CodeNotText, "a text that is not UTF-8"}
-	endSlow     = &ending{CodeSlow, "too slow: events come faster than they are read"}
-	endFlood    = &ending{CodeFlood, "too many messages"}
-	endExpired  = &ending{CodeExpired, "what this client was allowed has come to its end"}
-	endStop     = &ending{CodeGoingAway, "shutting down"}
-)
-
 // put appends an item. ended: that was too much, and the client is ended.
 func (o *outbox) put(it item) (ended bool) {
 	o.mu.Lock()
@@ -95,8 +48,10 @@ func (o *outbox) put(it item) (ended bool) {
 	return ended
 }
 
-// offer is put for an event that can be had again: where there is no room for it it is not taken, and nothing gives way.
+// offer is put for an event that can be had again: where there is no room for it it is not taken, and nothing gives way. Nor does it
+// give way itself.
 func (o *outbox) offer(it item) (taken, ended bool) {
+	it.again = true
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.end != nil || !slices.Contains(o.topics, it.topic) {
@@ -161,7 +116,8 @@ func (o *outbox) emptiedLocked() {
 	}
 }
 
-// makeRoomLocked finds room for the last item: the client's own, what it can borrow, or that of the oldest events.
+// makeRoomLocked finds room for the last item: the client's own, what it can borrow, or that of the oldest events. What does not give
+// way has a limit of its own, see offer.
 func (o *outbox) makeRoomLocked() bool {
 	for o.bytes > o.limit {
 		last := &o.items[len(o.items)-1]
@@ -169,11 +125,24 @@ func (o *outbox) makeRoomLocked() bool {
 			last.borrowed = true
 			return true
 		}
-		if o.gapless || !o.dropOldestLocked() {
+		if o.gapless {
 			return false
+		}
+		if !o.dropOldestLocked() {
+			return o.bytes-o.againLocked() <= o.limit
 		}
 	}
 	return true
+}
+
+// againLocked are the bytes of events that do not give way.
+func (o *outbox) againLocked() (bytes int) {
+	for i := range o.items {
+		if o.items[i].again {
+			bytes += o.items[i].cost()
+		}
+	}
+	return bytes
 }
 
 // isSlowLocked says whether the client has been behind for too long.
@@ -188,11 +157,12 @@ func (o *outbox) isSlowLocked() bool {
 	return now.Sub(o.behind) > o.patience
 }
 
-// endSlowLocked ends the client, which learns how many events it does not get, if it can be told.
+// endSlowLocked ends the client, which learns how many events it does not get, if it can be told. What it can have again is not lost.
 func (o *outbox) endSlowLocked() {
 	o.end = endSlow
 	o.emptiedLocked()
 	if !o.gapless {
+		o.removeLocked(func(it *item) bool { return it.again })
 		for o.dropOldestLocked() {
 		}
 		return
@@ -204,7 +174,7 @@ func (o *outbox) endSlowLocked() {
 
 // dropOldestLocked turns the oldest event into a lag, or adds it to the lag that it follows.
 func (o *outbox) dropOldestLocked() bool {
-	i := slices.IndexFunc(o.items, func(it item) bool { return it.kind == kindEvent })
+	i := slices.IndexFunc(o.items, func(it item) bool { return it.kind == kindEvent && !it.again })
 	if i < 0 {
 		return false
 	}
@@ -236,15 +206,20 @@ func (o *outbox) revoke(topics []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.topics = slices.DeleteFunc(o.topics, func(t string) bool { return slices.Contains(topics, t) })
-	o.items = slices.DeleteFunc(o.items, func(it item) bool {
-		void := it.kind == kindEvent && slices.Contains(topics, it.topic)
-		if void {
-			o.bytes -= it.cost()
-			o.common.giveBack(it)
-		}
-		return void
-	})
+	o.removeLocked(func(it *item) bool { return it.kind == kindEvent && slices.Contains(topics, it.topic) })
 	o.emptiedLocked()
+}
+
+// removeLocked removes items that nobody waits for.
+func (o *outbox) removeLocked(void func(*item) bool) {
+	o.items = slices.DeleteFunc(o.items, func(it item) bool {
+		if !void(&it) {
+			return false
+		}
+		o.bytes -= it.cost()
+		o.common.giveBack(it)
+		return true
+	})
 }
 
 // finish ends the client once it has got what waits. The first ending counts.

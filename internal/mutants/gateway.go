@@ -77,7 +77,7 @@ var gatewayArea = area{
 		one("foreign origins of one's own port", "guard.go", "strings.EqualFold(u.Host, r.Host)", "strings.EqualFold(u.Hostname(), strings.Split(r.Host, \":\")[0])", "TestOrigins"),
 
 		// The outbox.
-		sampled(one("bytes that a revoke leaves behind", "outbox.go", "\t\t\to.bytes -= it.cost()\n\t\t\to.common.giveBack(it)\n", "\t\t\to.common.giveBack(it)\n", "TestOutboxCountsItsBytes")),
+		sampled(one("bytes that a revoke leaves behind", "outbox.go", "\t\to.bytes -= it.cost()\n\t\to.common.giveBack(it)\n", "\t\to.common.giveBack(it)\n", "TestOutboxCountsItsBytes")),
 		one("losing that is never forgiven", "outbox.go", "\to.behind, o.lossy = time.Time{}, false\n", "", "TestPatienceIsRenewedByCatchingUp"),
 		one("a clock that starts anew each time", "outbox.go", "\tif o.behind.IsZero() {\n\t\to.behind = now\n\t}\n", "\to.behind = now\n", "TestPatienceIsRenewedByCatchingUp TestBurstIsNotSlow"),
 		one("a burst that is taken for slowness", "outbox.go", "\tdefault:\n\t\to.behind = time.Now()\n", "", "TestBurstIsNotSlow"),
@@ -90,10 +90,10 @@ var gatewayArea = area{
 		one("a shared message counted for each", "ledger.go", "len(it.data) > 0 && l.shared[&it.data[0]] == 0", "len(it.data) > 0", "TestLedgerCountsSharedMessagesOnce"),
 		one("nothing given back for what was dropped", "outbox.go", "\to.common.giveBack(o.items[i])\n", "", "TestWhatIsBorrowedIsGivenBack"),
 		one("nothing given back for what was sent", "outbox.go", "\t\to.common.giveBack(buf...)\n", "", "TestWhatIsBorrowedIsGivenBack TestBurstReachesEverybody"),
-		one("nothing given back for what was unsubscribed", "outbox.go", "\t\t\to.common.giveBack(it)\n", "", "TestWhatIsBorrowedIsGivenBack"),
+		one("nothing given back for what was unsubscribed", "outbox.go", "\t\to.common.giveBack(it)\n\t\treturn true\n", "\t\treturn true\n", "TestWhatIsBorrowedIsGivenBack"),
 		one("nothing given back for who has left", "client.go", "\t\tc.out.discard()\n", "", "TestBurstsOfAllTogetherAreBounded"),
 		one("an outbox that is full too early", "outbox.go", "\tfor o.bytes > o.limit {\n", "\tfor o.bytes >= o.limit {\n", "TestPatienceIsRenewedByCatchingUp"),
-		one("gaps sent to those who cannot be told", "outbox.go", "if o.gapless || !o.dropOldestLocked() {", "if !o.dropOldestLocked() {", "TestGaplessOutboxEndsAtOnce"),
+		one("gaps sent to those who cannot be told", "outbox.go", "if o.gapless {", "if false {", "TestGaplessOutboxEndsAtOnce"),
 		one("a lag that is not added to", "outbox.go", "lag: o.items[i-1].lag + 1}", "lag: o.items[i-1].lag}", "TestOldestEventsGiveWayInTheirPlace"),
 		one("drops forgotten when the client leaves", "client.go", "\t\tc.gateway.counters.dropped.Add(dropped)\n", "\t\t_ = dropped\n", "TestDropsAreStillCountedAfterTheClientHasLeft"),
 		one("events behind an unsubscription", "outbox.go", "\tif o.end != nil || it.kind == kindEvent && !slices.Contains(o.topics, it.topic) {", "\tif o.end != nil {", "TestNothingComesBehindAnUnsubscription"),

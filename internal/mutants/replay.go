@@ -32,4 +32,6 @@ var replayMutants = []mutant{
 	one("a loss while a client is behind", "follow.go", "\t\t\tt.spillLocked()\n", "", "TestLostOnTheWayIsRead"),
 	one("a gap that no history has filled", "follow.go", "!(ofStream && slices.Contains(t.topics, topic))", "!(slices.Contains(t.topics, topic) || ofStream)", "TestAGapOfTheHub"),
 	one("a topic's gap that the history hides", "past.go", "\t\tp.history.interrupt(a.Topic)\n", "", "TestTheHistoryOfATopicThatWasRefused"),
+	one("what was handed on gives way", "outbox.go", "\tit.again = true\n", "", "TestWhatCanBeHadAgainDoesNotGiveWay TestTheEndOfAClientThatCanHaveItAgain"),
+	one("a client ended for what it can have again", "outbox.go", "\t\t\treturn o.bytes-o.againLocked() <= o.limit\n", "\t\t\treturn o.againLocked() < 0\n", "TestWhatCanBeHadAgainDoesNotGiveWay"),
 }
