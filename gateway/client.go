@@ -137,10 +137,11 @@ func (c *client) listen(ctx context.Context, topics []string, since *cursor, loc
 		c.mu.Lock()
 		c.kept = append(c.kept, topics...)
 		c.mu.Unlock()
-		if now, begin, err = c.follow(ctx, topics, since); err != nil {
+		var from cursor
+		if now, from, begin, err = c.follow(ctx, topics, since); err != nil {
 			return now, err
 		}
-		located(now)
+		located(from)
 	}
 	c.out.admit(topics)
 	if err := c.consumer.Subscribe(ctx, topics...); err != nil {

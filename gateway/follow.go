@@ -6,12 +6,18 @@ import (
 )
 
 // follow puts topics that are about to be subscribed to on tracks. The returned function begins what there is to be read, once the
-// subscription is in effect; it also says from where on the client has everything, and whether all topics can be had again.
-func (c *client) follow(ctx context.Context, topics []string, since *cursor) (now cursor, begin func(), err error) {
+// subscription is in effect. now is where the client is when it has got that, from is where it is before.
+func (c *client) follow(ctx context.Context, topics []string, since *cursor) (now, from cursor, begin func(), err error) {
 	p := c.gateway.past
 	if now, err = p.now(ctx); err != nil {
-		return now, nil, err
+		return now, now, nil, err
 	}
+	if since != nil && since.hasStart {
+		if since, err = p.beginning(ctx, since.start); err != nil {
+			return now, now, nil, err
+		}
+	}
+	from = now
 	var begun []func()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -29,18 +35,25 @@ func (c *client) follow(ctx context.Context, topics []string, since *cursor) (no
 		if t.beginLocked(now, since) {
 			begun = append(begun, t.catchUp)
 		}
+		if t.floors != nil {
+			from.number = uint64(t.at.ID)
+		}
 		c.tracks = append(c.tracks, t)
 	}
-	if since != nil && !since.hasStart {
-		now = cursor{at: now.at, epoch: now.epoch, number: now.number}
+	switch {
+	case since == nil:
+	case since.hasStart:
+		from.at = since.at
+	default:
 		if !since.at.IsZero() {
-			now.at = since.at
+			from.at = since.at
 		}
-		if since.epoch == now.epoch {
-			now.number = since.number
+		if since.epoch == from.epoch {
+			from.number = since.number
 		}
+		now = from
 	}
-	return now, func() {
+	return now, from, func() {
 		for _, b := range begun {
 			b()
 		}
@@ -59,9 +72,9 @@ func (t *track) beginLocked(now cursor, since *cursor) (reads bool) {
 	case since == nil:
 		return false
 	case since.hasStart && ofStream:
-		t.since = since // and up to the mark what comes live is read
+		t.at = since.at
 	case since.hasStart:
-		t.at = numbered(t.client.gateway.past.history.start(t.topics))
+		t.floors, t.at = t.client.gateway.past.history.starts(t.topics)
 	case ofStream && since.at.IsZero(), !ofStream && since.epoch == "":
 		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "unknown")})
 		return false

@@ -100,41 +100,44 @@ func (h *history) last() uint64 {
 	return h.number
 }
 
-// reachesLocked says whether all events of topics behind a number are there.
-func (h *history) reachesLocked(number uint64, topics []string) bool {
-	if number < h.broken || number > h.number {
+// reachesLocked says whether all events of topics behind a number, and behind their floors, are there.
+func (h *history) reachesLocked(number uint64, floors map[string]uint64, topics []string) bool {
+	if number > h.number {
 		return false
 	}
 	return !slices.ContainsFunc(topics, func(t string) bool {
+		from := max(number, floors[t])
 		since, followed := h.since[t]
-		return !followed || number < since || number < h.dropped[t]
+		return !followed || from < h.broken || from < since || from < h.dropped[t]
 	})
 }
 
-// start is the first number from which on nothing of topics is missing.
-func (h *history) start(topics []string) uint64 {
+// starts are, by topic, the first numbers from which on nothing is missing, and the first of all.
+func (h *history) starts(topics []string) (floors map[string]uint64, first pghub.Position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	start := h.broken
+	floors = make(map[string]uint64)
+	least := h.number
 	for _, t := range topics {
-		start = max(start, h.since[t], h.dropped[t])
+		floors[t] = max(h.broken, h.since[t], h.dropped[t])
+		least = min(least, floors[t])
 	}
-	return start
+	return floors, numbered(least)
 }
 
-// some returns a few events that follow a number. reaches: none is missing between.
-func (h *history) some(after uint64, topics []string) (found []remembered, reaches bool) {
+// some returns a few events that follow a number, and the floors of their topics. reaches: none is missing between.
+func (h *history) some(after uint64, floors map[string]uint64, topics []string) (found []remembered, reaches bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.reachesLocked(after, topics) {
+	if !h.reachesLocked(after, floors, topics) {
 		return nil, false
 	}
 	i, _ := slices.BinarySearchFunc(h.kept, after+1, func(r remembered, number uint64) int {
 		return int(int64(r.number - number))
 	})
 	for ; i < len(h.kept) && len(found) < takeItems; i++ {
-		if slices.Contains(topics, h.kept[i].topic) {
-			found = append(found, h.kept[i])
+		if r := h.kept[i]; slices.Contains(topics, r.topic) && r.number > floors[r.topic] {
+			found = append(found, r)
 		}
 	}
 	return found, true
@@ -145,10 +148,10 @@ type historySource struct{ *past }
 
 func (s historySource) has(topic string) bool { return !s.isLive(topic) }
 
-func (s historySource) read(_ context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
+func (s historySource) read(_ context.Context, after pghub.Position, floors map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
 	s.history.look(s.gateway.hub.Stats().Reconnects, s.gateway.hub.State() != pghub.StateListening)
 	for {
-		found, reaches := s.history.some(uint64(after.ID), topics)
+		found, reaches := s.history.some(uint64(after.ID), floors, topics)
 		if !reaches {
 			return false, &missing{"history", numbered(s.history.last())}
 		}

@@ -277,7 +277,7 @@ func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
 	if time.Since(noted) < freshFor {
 		return at, nil
 	}
-	located, err := p.locate(ctx)
+	located, err := p.locate(ctx, stream.Latest)
 	if err != nil {
 		return located, err
 	}
@@ -289,10 +289,19 @@ func (p *past) streamNow(ctx context.Context) (pghub.Position, error) {
 	return located, nil
 }
 
-// locate asks the database where the stream is, until it is there.
-func (p *past) locate(ctx context.Context) (at pghub.Position, err error) {
+// beginning is a cursor of a client that begins in the past.
+func (p *past) beginning(ctx context.Context, start stream.Start) (c *cursor, err error) {
+	c = &cursor{start: start, hasStart: true}
+	if p.stream != nil {
+		c.at, err = p.locate(ctx, start)
+	}
+	return c, err
+}
+
+// locate asks the database where a place of the stream is, until it is there.
+func (p *past) locate(ctx context.Context, start stream.Start) (at pghub.Position, err error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		if at, err = p.stream.Locate(ctx, stream.Latest); err == nil || ctx.Err() != nil {
+		if at, err = p.stream.Locate(ctx, start); err == nil || ctx.Err() != nil {
 			return at, err
 		}
 		p.gateway.cfg.Logger.Warn("gateway: the stream's position was not found", "error", err)

@@ -11,8 +11,8 @@ import (
 // source is where a client can have events again.
 type source interface {
 	// read hands on what follows a mark, in order, until there is no more or add has no room. A *missing is its error where it does
-	// not reach back.
-	read(ctx context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error)
+	// not reach back. Topics with a floor are wanted from there on, if that is further.
+	read(ctx context.Context, after pghub.Position, floors map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error)
 	// has says whether events of a topic come from the source.
 	has(topic string) bool
 }
@@ -30,22 +30,18 @@ type streamSource struct{ *past }
 
 func (s streamSource) has(topic string) bool { return s.isLive(topic) }
 
-func (s streamSource) read(ctx context.Context, after pghub.Position, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
-	return s.readFrom(ctx, stream.At(after), topics, add)
-}
-
-func (s streamSource) readFrom(ctx context.Context, from stream.Start, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
+func (s streamSource) read(ctx context.Context, after pghub.Position, _ map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
 	select {
 	case s.reading <- struct{}{}:
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
 	defer func() { <-s.reading }()
-	for ev, err := range s.stream.Read(ctx, from, topics...) {
+	for ev, err := range s.stream.Read(ctx, stream.At(after), topics...) {
 		var gap *stream.GapError
 		switch {
 		case errors.As(err, &gap) && gap.Gap.Foreign: // what is kept may be what the client has: it goes on with what comes
-			at, err := s.locate(ctx)
+			at, err := s.locate(ctx, stream.Latest)
 			if err != nil {
 				return false, err
 			}

@@ -27,9 +27,9 @@ type track struct {
 	end    context.CancelFunc
 
 	topics []string
-	at     pghub.Position // everything up to here has gone out
-	since  *cursor        // a beginning that is not a mark; nil: at
-	behind bool           // it reads
+	at     pghub.Position    // everything up to here has gone out
+	floors map[string]uint64 // of the history: where some topics begin, if that is behind at
+	behind bool              // it reads
 	held   []marked
 	size   int  // of what is held
 	spilt  bool // something was not held
@@ -106,10 +106,22 @@ func (t *track) uniteLocked() {
 		as := other != t && other.source == t.source && !other.behind && other.at.Compare(t.at) < 0
 		if as {
 			t.topics = append(t.topics, other.topics...)
+			t.uniteFloorsLocked(other.floors)
 			other.end()
 		}
 		return as
 	})
+}
+
+// uniteFloorsLocked takes in another track's floors, of topics that there are.
+func (t *track) uniteFloorsLocked(other map[string]uint64) {
+	floors := make(map[string]uint64)
+	for _, topic := range t.topics {
+		if f := max(t.floors[topic], other[topic]); f > 0 {
+			floors[topic] = f
+		}
+	}
+	t.floors = floors
 }
 
 func (t *track) holdLocked(at pghub.Position, it item) {
@@ -205,7 +217,7 @@ func (t *track) goOn(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.put(item{kind: kindAdvisory, data: missingMessage(t.topics, gone.reason)})
-	t.at, t.since = gone.until, nil
+	t.at = gone.until
 	return true
 }
 
@@ -213,7 +225,7 @@ func (t *track) goOn(err error) bool {
 func (t *track) read() (all bool, err error) {
 	c := t.client
 	c.mu.Lock()
-	after, since, topics := t.at, t.since, slices.Clone(t.topics)
+	after, floors, topics := t.at, t.floors, slices.Clone(t.topics)
 	t.held, t.size, t.spilt = nil, 0, false
 	c.mu.Unlock()
 	t.began = time.Time{}
@@ -222,10 +234,7 @@ func (t *track) read() (all bool, err error) {
 	}
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
-	if source, is := t.source.(streamSource); is && since != nil {
-		return source.readFrom(ctx, since.start, topics, t.add)
-	}
-	return t.source.read(ctx, after, topics, t.add)
+	return t.source.read(ctx, after, floors, topics, t.add)
 }
 
 // add hands on what was read. It is false when there is no room for more, or others may want to read.
@@ -262,7 +271,7 @@ func (t *track) addNow(at pghub.Position, it item) bool {
 		}
 		c.gateway.counters.replayed.Add(1)
 	}
-	t.at, t.since = at, nil
+	t.at = at
 	return true
 }
 
@@ -283,7 +292,7 @@ func (t *track) caughtUp() bool {
 		}
 		t.at = m.at
 	}
-	t.held, t.size, t.behind, t.since = nil, 0, false, nil
+	t.held, t.size, t.behind = nil, 0, false
 	if len(t.topics) > 0 {
 		t.announceLocked("live")
 	}

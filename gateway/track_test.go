@@ -21,7 +21,7 @@ type scripted struct {
 
 func (s *scripted) has(string) bool { return true }
 
-func (s *scripted) read(ctx context.Context, after pghub.Position, _ []string, add func(pghub.Position, item) bool) (bool, error) {
+func (s *scripted) read(ctx context.Context, after pghub.Position, _ map[string]uint64, _ []string, add func(pghub.Position, item) bool) (bool, error) {
 	s.reads++
 	if s.during != nil {
 		s.during(s.reads)
@@ -139,12 +139,14 @@ func TestTracksUnite(t *testing.T) {
 	second, third := newTrack(c, first.source), newTrack(c, first.source)
 	second.topics, second.at = []string{"u"}, numbered(7)
 	third.topics, third.at, third.behind = []string{"v"}, numbered(3), true
+	first.floors, second.floors = map[string]uint64{"gone": 4}, map[string]uint64{"u": 3}
 	c.tracks = append(c.tracks, second, third)
 	c.take(numberedItem(6, 0))
 	require.Len(t, c.tracks, 3, "of the second an event may come that it has")
 	c.take(numberedItem(8, 0))
 	require.Len(t, c.tracks, 2)
 	require.Equal(t, []string{"t", "u"}, slices.Sorted(slices.Values(first.topics)))
+	require.Equal(t, map[string]uint64{"u": 3}, first.floors)
 }
 
 func TestCursors(t *testing.T) {
