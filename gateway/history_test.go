@@ -143,3 +143,25 @@ func TestSlowReaderOfAStreamLosesNothing(t *testing.T) {
 		})
 	}
 }
+
+// Topics that are kept for those who come back do not pass the limit, and those whose events nobody remembers are not kept.
+func TestKeptTopicsHaveALimit(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, HistoryEvents: 100, MaxTopicsTotal: 10, MaxRate: -1})
+	ws := f.dial("/ws")
+	var last message
+	for n := range 50 {
+		last = f.asked(ws, fmt.Sprintf(`{"op":"subscribe","topics":["t%d"]}`, n))
+		require.Equal(t, "unsubscribed", f.asked(ws, fmt.Sprintf(`{"op":"unsubscribe","topics":["t%d"]}`, n)).Op)
+	}
+	eventually(t, "the oldest are left", func() bool { return f.listening() == 10 })
+	values, _ := f.stream("topic=t49", since(last.Since)).until("live")
+	require.Empty(t, values)
+
+	f, _ = newStreamFixture(t, gateway.Config{Topics: []string{"*"}})
+	ws = f.dial("/ws")
+	before := f.listening()
+	require.Equal(t, "subscribed", f.asked(ws, `{"op":"subscribe","topics":["a","plain"]}`).Op)
+	require.Equal(t, before+2, f.listening())
+	require.Equal(t, "unsubscribed", f.asked(ws, `{"op":"unsubscribe","topics":["a","plain"]}`).Op)
+	eventually(t, "one is left", func() bool { return f.listening() == before+1 })
+}

@@ -24,15 +24,17 @@ type past struct {
 	history  *history       // nil: none
 	consumer *pghub.Consumer
 	linger   time.Duration
+	most     int           // how many topics are kept, but for those that clients have
 	reading  chan struct{} // has room for as many replays as may read at once
 	keeping  chan struct{} // held while topics are added or removed
 
-	mu     sync.Mutex
-	newest pghub.Position // that the stream has been brought to
-	noted  time.Time      // when that was; zero: it is not known
-	kept   map[string]*keptTopic
-	timer  *time.Timer
-	closed bool
+	mu      sync.Mutex
+	newest  pghub.Position // that the stream has been brought to
+	noted   time.Time      // when that was; zero: it is not known
+	kept    map[string]*keptTopic
+	timer   *time.Timer
+	hurried bool // it was set to now
+	closed  bool
 }
 
 // keptTopic is a topic that the consumer listens to.
@@ -52,7 +54,7 @@ func newPast(g *Gateway) *past {
 		return nil
 	}
 	p := &past{
-		gateway: g, stream: cfg.Stream, linger: cfg.HistoryLinger, kept: make(map[string]*keptTopic),
+		gateway: g, stream: cfg.Stream, linger: cfg.HistoryLinger, most: cfg.MaxTopicsTotal, kept: make(map[string]*keptTopic),
 		reading: make(chan struct{}, readsAtOnce), keeping: make(chan struct{}, 1),
 	}
 	if cfg.Stream != nil {
@@ -81,8 +83,9 @@ func (p *past) note(ev *pghub.Event, message []byte) []byte {
 	return message
 }
 
-// keep has topics listened to until release, and some time longer. It returns when that is in effect.
+// keep has topics listened to until release, and some time longer, if their events can be had again. It returns when that is in effect.
 func (p *past) keep(ctx context.Context, topics []string) (err error) {
+	topics = slices.DeleteFunc(slices.Clone(topics), p.isGone)
 	p.mu.Lock()
 	for _, t := range topics {
 		if p.kept[t] == nil {
@@ -177,6 +180,9 @@ func (p *past) release(topics []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range topics {
+		if p.isGone(t) {
+			continue
+		}
 		k := p.kept[t]
 		if k.clients--; k.clients > 0 {
 			continue
@@ -189,9 +195,13 @@ func (p *past) release(topics []string) {
 			p.timer = time.AfterFunc(p.linger, p.sweep)
 		}
 	}
+	if len(p.kept) > p.most && p.timer != nil && !p.hurried {
+		p.hurried = true
+		p.timer.Reset(0)
+	}
 }
 
-// sweep stops to listen to topics that nobody has come back for.
+// sweep stops to listen to topics that nobody has come back for, and to those that have been left longest where there are too many.
 func (p *past) sweep() {
 	select {
 	case p.keeping <- struct{}{}:
@@ -201,29 +211,27 @@ func (p *past) sweep() {
 	defer func() { <-p.keeping }()
 	p.mu.Lock()
 	var idle []string
-	next := p.linger
-	waiting := false
 	for t, k := range p.kept {
-		if k.clients > 0 {
-			continue
-		}
-		if left := p.linger - time.Since(k.idle); left > 0 {
-			waiting, next = true, min(next, left)
-			continue
-		}
-		idle = append(idle, t)
-		delete(p.kept, t)
-		if p.history != nil {
-			p.history.forget(t)
+		if k.clients == 0 {
+			idle = append(idle, t)
 		}
 	}
-	p.timer = nil
-	if waiting && !p.closed {
-		p.timer = time.AfterFunc(next, p.sweep)
+	slices.SortFunc(idle, func(a, b string) int { return p.kept[a].idle.Compare(p.kept[b].idle) })
+	gone := 0
+	for gone < len(idle) && (len(p.kept) > p.most || time.Since(p.kept[idle[gone]].idle) >= p.linger) {
+		delete(p.kept, idle[gone])
+		if p.history != nil {
+			p.history.forget(idle[gone])
+		}
+		gone++
+	}
+	p.timer, p.hurried = nil, false
+	if gone < len(idle) && !p.closed {
+		p.timer = time.AfterFunc(p.linger-time.Since(p.kept[idle[gone]].idle), p.sweep)
 	}
 	p.mu.Unlock()
-	if len(idle) > 0 {
-		_ = p.consumer.Unsubscribe(context.Background(), idle...) // waits while the database is away; fails if there is no hub any more
+	if gone > 0 {
+		_ = p.consumer.Unsubscribe(context.Background(), idle[:gone]...) // waits while the database is away; fails if there is no hub any more
 	}
 }
 
