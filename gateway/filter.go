@@ -23,10 +23,12 @@ func (f *filter) normalize() error {
 	if f.isEmpty() {
 		return nil
 	}
-	for _, k := range f.Key {
-		if _, err := strconv.ParseInt(string(k), 10, 64); err != nil {
+	for i, k := range f.Key {
+		n, err := strconv.ParseInt(string(k), 10, 64)
+		if err != nil {
 			return &badFilter
 		}
+		f.Key[i] = json.Number(strconv.FormatInt(n, 10))
 	}
 	for name, value := range f.Where {
 		f.Where[name] = normal(value)
@@ -50,7 +52,13 @@ func normal(value json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
-// matches says whether an event's message passes. One that could not be decoded does not.
+// announcesGap says whether an event is that by which a publisher announces a gap: see pghub.ErrMuted.
+func announcesGap(key []json.Number, value []byte) bool {
+	rest, marked := bytes.CutPrefix(value, []byte(`{"pghub":"gap"`))
+	return marked && len(key) == 0 && len(rest) > 0 && (rest[0] == ',' || rest[0] == '}')
+}
+
+// matches says whether an event's message passes. One that could not be decoded does not; one that announces a gap always does.
 func (f *filter) matches(message []byte) bool {
 	var ev struct {
 		Key         []json.Number
@@ -59,6 +67,9 @@ func (f *filter) matches(message []byte) bool {
 	}
 	if json.Unmarshal(message, &ev) != nil || ev.Undecodable != nil {
 		return false
+	}
+	if announcesGap(ev.Key, ev.Value) {
+		return true
 	}
 	if len(ev.Key) < len(f.Key) || !slices.Equal(ev.Key[:len(f.Key)], f.Key) {
 		return false

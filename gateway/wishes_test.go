@@ -70,6 +70,20 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// A publisher that has announced a gap means everybody, whatever they want of its events. Keys are numbers, however they are written.
+func TestFiltersLetGapsThrough(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}})
+	s := f.stream("topic=a&key=07,-0&where="+url.QueryEscape(`{"n":1}`), nil)
+	_, _ = s.until("subscribe")
+	f.notify("a", `e:{"pghub":"gap","since":"2026-01-31T12:00:00Z"}`)
+	f.notify("a", `e:{"pghub":"gaps"}`)
+	f.notify("a", `e:{"pghub":"gap"}`)
+	f.notify("a", `e7:{"pghub":"gap"}`)
+	f.notify("a", `e7,0:{"n":1}`)
+	values, _ := s.some(3)
+	require.Equal(t, []string{`a{"pghub":"gap","since":"2026-01-31T12:00:00Z"}`, `a{"pghub":"gap"}`, `a{"n":1}`}, values)
+}
+
 func TestPatternsOfClients(t *testing.T) {
 	f := newFixture(t, gateway.Config{
 		Topics: []string{"chat_a", "chat_b", "chat_secret", "orders", "wild_*", `odd\*`},
