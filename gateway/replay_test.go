@@ -476,7 +476,7 @@ func TestReplayThroughFaults(t *testing.T) {
 			n := &numbered{f: f, want: faults * each}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*waiting)
 			t.Cleanup(cancel)
-			begun, ended := make(chan struct{}), make(chan error, 1)
+			begun, ended := make(chan struct{}, 1), make(chan error, 1)
 			go func() {
 				if way == "ws" {
 					ended <- n.ws(ctx, begun)
