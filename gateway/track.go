@@ -161,11 +161,9 @@ type trackAdvisory struct {
 }
 
 type trackValue struct {
-	Action  string   `json:"action"`
-	Dropped *uint64  `json:"dropped,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
-	Topics  []string `json:"topics"`
-	Final   bool     `json:"final"`
+	Action string   `json:"action"`
+	Topics []string `json:"topics"`
+	Final  bool     `json:"final"`
 }
 
 // missingMessage says that it is not known how many events of topics are missing at this place.
