@@ -38,6 +38,7 @@ type program struct {
 	t       *testing.T
 	cmd     *exec.Cmd
 	address string // host and port, once it serves
+	serving chan string
 
 	mu     sync.Mutex
 	output strings.Builder
@@ -45,10 +46,18 @@ type program struct {
 	err    error // of Wait, when ended
 }
 
-// start runs pghub with arguments, and settings of the environment as NAME=value.
+// start runs pghub with arguments, and settings of the environment as NAME=value, and waits until it serves.
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, ended: make(chan struct{})}
+	p := launch(t, env, args...)
+	p.serves()
+	return p
+}
+
+// launch runs pghub as start does, and does not wait.
+func launch(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, serving: make(chan string, 1), ended: make(chan struct{})}
 	path := os.Args[0]
 	if built := os.Getenv("PGHUB_BUILT"); built != "" { // to measure it without the tests in it
 		path = built
@@ -59,17 +68,16 @@ func start(t *testing.T, env []string, args ...string) *program {
 	require.NoError(t, err)
 	p.cmd.Stdout = io.Discard
 	require.NoError(t, p.cmd.Start())
-	serving := make(chan string, 1)
 	go func() {
 		defer close(p.ended)
-		defer close(serving)
+		defer close(p.serving)
 		address := regexp.MustCompile(`msg=serving address=(\S+)`)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			p.mu.Lock()
 			p.output.WriteString(lines.Text() + "\n")
 			p.mu.Unlock()
 			if m := address.FindStringSubmatch(lines.Text()); m != nil {
-				serving <- m[1]
+				p.serving <- m[1]
 			}
 		}
 		p.err = p.cmd.Wait()
@@ -81,12 +89,17 @@ func start(t *testing.T, env []string, args ...string) *program {
 			t.Logf("the program said:\n%s", p.said())
 		}
 	})
-	select {
-	case p.address = <-serving:
-	case <-time.After(waiting):
-		t.Fatal("it does not serve")
-	}
 	return p
+}
+
+// serves waits until the program serves.
+func (p *program) serves() {
+	p.t.Helper()
+	select {
+	case p.address = <-p.serving:
+	case <-time.After(waiting):
+		p.t.Fatal("it does not serve")
+	}
 }
 
 // ready waits until a program that serves under an address listens to its database: before that it refuses clients.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,9 +62,11 @@ func TestServeStreamWhileTheDatabaseIsAway(t *testing.T) {
 	server := pgtest.Private(t, pgtest.Options{})
 	require.NoError(t, pghubsql.Install(t.Context(), pgtest.Pool(t, server.DSN())))
 	require.NoError(t, server.Stop(pgtest.Fast))
-	started := make(chan error, 1)
-	go func() { started <- server.Start(context.Background()) }()
-	p := start(t, []string{"DATABASE_URL=" + server.DSN()}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--stream", "orders")
-	require.NoError(t, <-started)
+	p := launch(t, []string{"DATABASE_URL=" + server.DSN()}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--stream", "orders")
+	require.Eventually(t, func() bool {
+		return strings.Contains(p.said(), "the database cannot be reached, and --stream needs it")
+	}, waiting, 5*time.Millisecond)
+	require.NoError(t, server.Start(context.Background()))
+	p.serves()
 	ready(t, http.DefaultClient, "http://"+p.address)
 }
