@@ -66,13 +66,14 @@ func (v *eventservValue) Lookup() (string, bool) {
 	return text, set && text != ""
 }
 
+// find looks for a setting that is not empty.
 func (v *eventservValue) find(name string) (text string, set bool) {
-	if text, set = os.LookupEnv("ES_" + strings.ToUpper(name)); set {
+	if text = os.Getenv("ES_" + strings.ToUpper(name)); text != "" {
 		return text, true
 	}
 	v.file.load()
 	for key, value := range v.file.values {
-		if strings.EqualFold(key, name) {
+		if strings.EqualFold(key, name) && value != "" {
 			return value, true
 		}
 	}

@@ -53,6 +53,15 @@ Debug = true
 	require.Equal(t, []string{"127.0.0.1:7778", "/", "postgres://env/db", "info", "c", "k"}, []string{s.address, s.base, s.dsn, level, s.cert, s.key},
 		"nothing is open that was not said")
 
+	t.Setenv("ES_HTTPHOST", "") // an empty setting is none
+	t.Setenv("ES_CHANNELS", "")
+	s, _ = read("--config", file, "serve")
+	require.Equal(t, []string{"people", "chat*"}, s.gateway.Topics)
+	require.Equal(t, "0.0.0.0:7778", s.address)
+	t.Setenv("PGHUB_TOPICS", "ours")
+	s, _ = read("serve")
+	require.Equal(t, "127.0.0.1:7778", s.address, "and not all addresses")
+
 	t.Setenv("DATABASE_URL", "postgres://ours/db")
 	t.Setenv("PGHUB_TOPICS", "ours")
 	s, _ = read("serve", "--listen", "127.0.0.1:9")

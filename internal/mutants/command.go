@@ -8,6 +8,9 @@ var commandArea = area{
 		// Flags.
 		one("a history flag read from another's name", "configure.go", `cmd.Int("history-events"), cmd.Int("history-bytes")`, `cmd.Int("history-bytes"), cmd.Int("history-events")`, "TestEveryFlagReachesItsPlace"),
 		one("pg_eventserv's settings before ours", "config.go", "\t\tchain = append(chain, &eventservValue{f, key})\n", "\t\tchain = append([]cli.ValueSource{&eventservValue{f, key}}, chain...)\n", "TestSettingsOfEventserv"),
+		one("open to all because of an empty setting", "eventserv.go", `text != "" {
+		return text, true`, `text != "" || name == "httphost" {
+		return text, true`, "TestSettingsOfEventserv"),
 		one("open to all because of a port", "eventserv.go", `host = "127.0.0.1" //`, `host = "0.0.0.0" //`, "TestSettingsOfEventserv"),
 		one("a stream that nobody opens", "server.go", "\tif len(s.streamTopics) > 0 {\n", "\tif len(s.streamTopics) > 1 {\n", "TestServeStream"),
 		sampled(one("a flag read from another's name", "configure.go", `MaxTopicsTotal: cmd.Int("max-topics-total")`, `MaxTopicsTotal: cmd.Int("max-topics")`, "TestEveryFlagReachesItsPlace")),
