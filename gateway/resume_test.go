@@ -38,12 +38,12 @@ func TestAGapOfTheHub(t *testing.T) {
 		Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "t", Gap: pghub.Gap{Err: errors.New("refused")}},
 		Value:    []byte(`{"action":"subscribe"}`),
 	}
-	c, track := newTracked(historySource{}, 0)
+	c, _ := newTracked(historySource{}, 0)
 	c.handle(t.Context(), refused)
 	items, _ := c.out.take(nil)
 	require.Len(t, items, 1, "the client is told")
 
-	c, track = newTracked(streamSource{}, 0)
+	c, track := newTracked(streamSource{}, 0)
 	c.handle(t.Context(), refused)
 	items, _ = c.out.take(nil)
 	require.Empty(t, items)
