@@ -232,6 +232,7 @@ func TestAPoolerThatDelivers(t *testing.T) {
 		startHub(t, hub)
 		server.Notify("a", "e")
 		w.expect(t, lineConnect, lineSubscribe("a"), "a e")
+		synctest.Wait()
 		require.Equal(t, []string{"a"}, server.Listening(), "nothing is left of the check")
 		require.Equal(t, 1, server.Sessions())
 
@@ -242,6 +243,7 @@ func TestAPoolerThatDelivers(t *testing.T) {
 		require.Empty(t, w.rest())
 		require.ErrorIs(t, hub.Stats().LastError, ErrPooler)
 		server.SetDeaf(false)
+		time.Sleep(hub.cfg.ProbeTimeout + hub.cfg.ReconnectMax) // a check that began before, and the wait behind it
 		w.expect(t, lineReconnect)
 	})
 }
