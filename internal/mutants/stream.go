@@ -18,7 +18,7 @@ var streamArea = area{
 		one("a reader that leaves its query behind", "stream/reader.go", "\t\tr.cancel()\n\t\t<-r.ahead\n", "\t\tr.cancel()\n", "TestALoopThatBreaksWaitsForWhatIsReadAhead"),
 		one("a page read ahead that is taken for new", "stream/reader.go", "\t\tr.ahead = nil\n", "\t\tr.ahead = nil\n\t\tresult.page.tick = r.pager.s.bus.nextTick()\n", "TestAPageReadAheadSleepsOverNothing"),
 		one("a capture that the search path misleads", publishSQL, "IF part OPERATOR(pg_catalog.=) 1 THEN", "IF part = 1 THEN", "TestCaptureTakesNothingFromTheSearchPath"),
-		one("a consumer that is released while it is tried, unnoticed", "stream/durable.go", "	go d.run(t, wait, changed)", "	go d.run(t, wait, s.bus.nextChange(name))", "TestAConsumerIsReleasedWhileItIsTried"),
+		one("a consumer that is released while it is tried, unnoticed", "stream/durable.go", "	go d.run(t, wait, changed)", "	_ = changed\n	go d.run(t, wait, s.bus.nextChange(name))", "TestAConsumerIsReleasedWhileItIsTried"),
 
 		// Ticks.
 		sampled(one("a snapshot that waits for nobody", ticksSQL, "      PERFORM pg_advisory_xact_lock(1885816930, 2);\n      SELECT t.*, right(", "      SELECT t.*, right(", "TestTicksWaitForEachOther")),
