@@ -48,6 +48,12 @@ func TestAConsumerIsReleasedWhileItIsTried(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	_, s := processOn(t, pool, stream.Config{Lease: forEver})
+	listens := stream.NextChange(s, "nobody") // closed as it begins to listen, too, which takes every consumer for changed
+	l.do(`NOTIFY "pghub.stream", 'free nobody'`)
+	select {
+	case <-listens:
+	case <-t.Context().Done():
+	}
 	release := func() {
 		heard := stream.NextChange(s, "d")
 		if err := first.Stop(t.Context()); err != nil {
