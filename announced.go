@@ -9,7 +9,10 @@ import (
 // like any other. A comma or a brace follows.
 const gapMark = `e:{"pghub":"gap"`
 
-// announcesGap reports whether a payload announces a gap.
+// AnnouncesGap says whether the publisher announces a gap by this event: pghub.unmute does. A Resync is called behind it, with
+// [ErrMuted]. Handlers without a Resync have to look themselves; to them it is an event like any other.
+func (e *Event) AnnouncesGap() bool { return announcesGap(e.Payload) }
+
 func announcesGap(payload []byte) bool {
 	const n = len(gapMark)
 	return len(payload) > n && string(payload[:n]) == gapMark && (payload[n] == ',' || payload[n] == '}')

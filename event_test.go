@@ -217,3 +217,14 @@ func TestDecodeOfAnAdvisory(t *testing.T) {
 	require.ErrorIs(t, err, errAdvisory)
 	require.ErrorIs(t, ev.Decode(new(any)), errAdvisory)
 }
+
+// A handler is told of an announced gap by the same payloads as a Resync.
+func TestAnnouncesGap(t *testing.T) {
+	for payload, announces := range map[string]bool{
+		`e:{"pghub":"gap"}`: true, `e:{"pghub":"gap","op":"unmute"}`: true, `e:{"pghub":"gap",`: true,
+		`e:{"pghub":"gapped"}`: false, `e:{"pghub":"gap"`: false, `e:{"pghub":"gap"x}`: false, `e1:{"pghub":"gap"}`: false, "e": false, "": false,
+	} {
+		require.Equal(t, announces, (&Event{Topic: "a", Payload: []byte(payload)}).AnnouncesGap(), payload)
+	}
+	require.False(t, (&Event{Advisory: &Advisory{Action: ActionLag}}).AnnouncesGap(), "the hub does")
+}

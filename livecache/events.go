@@ -1,7 +1,6 @@
 package livecache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -77,11 +76,8 @@ func (c *Cache[K, V]) apply(ev *pghub.Event) {
 	}
 }
 
-// announcedGap begins the payload that is reserved for publishers who announce a gap. Resync is called behind it.
-const announcedGap = `e:{"pghub":"gap"`
-
 func (c *Cache[K, V]) keysOf(ev *pghub.Event) ([]K, error) {
-	if bytes.HasPrefix(ev.Payload, []byte(announcedGap)) {
+	if ev.AnnouncesGap() { // and Resync is called behind it
 		return nil, ErrAll
 	}
 	own := &pghub.Event{Topic: ev.Topic, Payload: ev.Payload, PID: ev.PID, Record: ev.Record} // ev is shared with other consumers
