@@ -196,20 +196,25 @@ func TestBatchHandlerFails(t *testing.T) {
 				errs := newErrorLog()
 				hub := fakeHub(t, server, Config{OnError: errs.onError})
 				var d diary
+				release := make(chan struct{})
 				c, err := hub.BatchConsumer(within(t), func(_ context.Context, events []*Event) {
 					if events[0].Advisory != nil {
 						return
 					}
 					d.note("%d from %s", len(events), eventWord(events[0]))
 					if events[0].Key[0] == 1 {
+						<-release
 						fail()
 					}
 				}, &BatchConfig{Max: 2, Delay: time.Second, ConsumerConfig: ConsumerConfig{Topics: []string{"a"}}})
 				require.NoError(t, err)
 				startHub(t, hub)
+				synctest.Wait()
 				for i := range 5 {
 					server.Notify("a", fmt.Sprint("e", i+1))
 				}
+				synctest.Wait()
+				close(release) // the others have come
 				passing(t, time.Second, func() bool { return len(d.all()) == 3 })
 				require.Equal(t, []string{"2 from a e1", "2 from a e3", "1 from a e5"}, d.all())
 				require.ErrorIs(t, errs.all()[0], ErrPanic)
