@@ -174,8 +174,11 @@ func TestFloodOnServer(t *testing.T) {
 }
 
 // A handler that is stuck makes the hub wait for it no longer than a moment, a few times in all. The fake server sends as
-// fast as its client reads, so that time passes in pauses only.
+// fast as its client reads, so that time passes in pauses only: there is a worker for the other consumer, too.
 func TestFloodWithStuckHandler(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(max(before, 2))
+	defer runtime.GOMAXPROCS(before)
 	onFake(t, func(t *testing.T, server *fakepg.Server) {
 		hub := fakeHub(t, server, Config{})
 		release := make(chan struct{})
