@@ -139,9 +139,8 @@ func TestDeliveryQuickHandlers(t *testing.T) {
 // A shift that had grown becomes smaller again, and a worker more or less than its size is never counted.
 func TestDeliveryShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const consumers = 100
 		hub := unitHub(t, Config{})
-		for range consumers {
+		for range 100 * runtime.GOMAXPROCS(0) {
 			c := deliveryConsumer(t, hub, func(context.Context, *Event) { time.Sleep(10 * time.Millisecond) })
 			deliveryPut(c, queueRun("a", 1))
 		}
