@@ -125,22 +125,30 @@ func (h *history) starts(topics []string) (floors map[string]uint64, first pghub
 	return floors, numbered(least)
 }
 
-// some returns a few events that follow a number, and the floors of their topics. reaches: none is missing between.
-func (h *history) some(after uint64, floors map[string]uint64, topics []string) (found []remembered, reaches bool) {
+// lookAtOnce is how many events some looks at: those that come wait for it.
+const lookAtOnce = 256
+
+// some returns a few events that follow a number, of all up to another. That is the same one where nothing follows. reaches: none is
+// missing between.
+func (h *history) some(after uint64, floors map[string]uint64, topics []string) (found []remembered, upTo uint64, reaches bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.reachesLocked(after, floors, topics) {
-		return nil, false
+		return nil, after, false
 	}
-	i, _ := slices.BinarySearchFunc(h.kept, after+1, func(r remembered, number uint64) int {
+	first, _ := slices.BinarySearchFunc(h.kept, after+1, func(r remembered, number uint64) int {
 		return int(int64(r.number - number))
 	})
-	for ; i < len(h.kept) && len(found) < takeItems; i++ {
-		if r := h.kept[i]; slices.Contains(topics, r.topic) && r.number > floors[r.topic] {
+	upTo = after
+	for _, r := range h.kept[first:min(first+lookAtOnce, len(h.kept))] {
+		if slices.Contains(topics, r.topic) && r.number > floors[r.topic] {
 			found = append(found, r)
 		}
+		if upTo = r.number; len(found) == takeItems {
+			break
+		}
 	}
-	return found, true
+	return found, upTo, true
 }
 
 // historySource reads the history.
@@ -150,19 +158,19 @@ func (s historySource) has(topic string) bool { return !s.isLive(topic) }
 
 func (s historySource) read(_ context.Context, after pghub.Position, floors map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
 	s.history.look(s.gateway.hub.Stats().Reconnects, s.gateway.hub.State() != pghub.StateListening)
-	for {
-		found, reaches := s.history.some(uint64(after.ID), floors, topics)
-		if !reaches {
+	for from := uint64(after.ID); ; {
+		found, upTo, reaches := s.history.some(from, floors, topics)
+		switch {
+		case !reaches:
 			return false, &missing{"history", numbered(s.history.last())}
-		}
-		if len(found) == 0 {
+		case upTo == from:
 			return true, nil
 		}
 		for _, r := range found {
-			after = numbered(r.number)
-			if !add(after, item{kind: kindEvent, topic: r.topic, data: r.data}) {
+			if !add(numbered(r.number), item{kind: kindEvent, topic: r.topic, data: r.data}) {
 				return false, nil
 			}
 		}
+		from = upTo
 	}
 }

@@ -64,7 +64,7 @@ func TestTheHistoryOfATopicThatWasRefused(t *testing.T) {
 	p.handle(t.Context(), &pghub.Event{Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "u"}})
 	p.handle(t.Context(), &pghub.Event{Advisory: &pghub.Advisory{Action: pghub.ActionSubscribe, Topic: "v", Gap: pghub.Gap{Err: errors.New("refused")}}})
 	for topic, reaches := range map[string]bool{"t": false, "u": true, "v": false} {
-		_, got := p.history.some(number, nil, []string{topic})
+		_, _, got := p.history.some(number, nil, []string{topic})
 		require.Equal(t, reaches, got, topic)
 	}
 	_, follows := p.history.since["v"]
@@ -88,20 +88,20 @@ func TestFloorsOfAHistory(t *testing.T) {
 	both := []string{"a", "b"}
 	floors, first := h.starts(both)
 	add("b", "a")
-	found, reaches := h.some(uint64(first.ID), floors, both)
+	found, _, reaches := h.some(uint64(first.ID), floors, both)
 	require.True(t, reaches)
 	var topics string
 	for _, r := range found {
 		topics += r.topic
 	}
 	require.Equal(t, "aaba", topics, "without what was before a gap")
-	found, reaches = h.some(found[0].number, floors, both)
+	found, _, reaches = h.some(found[0].number, floors, both)
 	require.True(t, reaches, "and so it is on the way")
 	require.Len(t, found, 3)
-	_, reaches = h.some(uint64(first.ID), nil, both)
+	_, _, reaches = h.some(uint64(first.ID), nil, both)
 	require.False(t, reaches)
 	h.interrupt("b")
-	_, reaches = h.some(uint64(first.ID), floors, both)
+	_, _, reaches = h.some(uint64(first.ID), floors, both)
 	require.False(t, reaches, "a gap since")
 }
 

@@ -17,6 +17,8 @@ var replayMutants = []mutant{
 	one("a history that forgets in silence", "history.go", " || from < h.dropped[t]\n", "\n", "TestHistory"),
 	one("a history that begins in silence", "history.go", "\th.number++ // whoever", "\t// whoever", "TestHistoryEnds"),
 	one("a history of any length", "history.go", "len(h.kept)-drop > h.events || h.size > h.bytes", "h.size > h.bytes", "TestHistory"),
+	one("events that wait for a look at all", "history.go", "h.kept[first:min(first+lookAtOnce, len(h.kept))]", "h.kept[first:]", "TestTheHistoryIsLookedAtInParts"),
+	one("a reading that ends where nothing is for it", "history.go", "\t\tcase upTo == from:\n", "\t\tcase len(found) == 0:\n", "TestTheHistoryIsLookedAtInParts"),
 	one("topics kept for ever", "past.go", "\t\t_ = p.consumer.Unsubscribe(context.Background(), idle[:gone]...) // waits", "\t\t_ = idle // waits", "TestHistoryEnds"),
 	one("a filter that lets all through", "filter.go", "\tf := c.filters[it.topic]\n\treturn f == nil || ", "\tf := c.filters[it.topic]\n\treturn f == nil || f != nil || ", "TestFilters"),
 	one("a filter for keys of the same length alone", "filter.go", "if len(ev.Key) < len(f.Key) ||", "if len(ev.Key) != len(f.Key) ||", "TestFilters"),
