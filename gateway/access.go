@@ -44,11 +44,8 @@ func (g *Gateway) mayPublish(r *http.Request, topic string) error {
 
 func (g *Gateway) may(r *http.Request, action Action, patterns, topics []string) error {
 	for _, t := range topics {
-		switch {
-		case t == "" || len(t) > 63 || !utf8.ValidString(t) || strings.IndexByte(t, 0) >= 0:
-			return badTopic.about(strings.ToValidUTF8(t[:min(len(t), 63)], "�"))
-		case !slices.ContainsFunc(patterns, func(p string) bool { return TopicMatches(p, t) }):
-			return topicNotAllowed.about(t)
+		if err := isOpen(patterns, t); err != nil {
+			return err
 		}
 		if err := g.authorize(r, Access{action, t}); err != nil {
 			return err
@@ -57,8 +54,33 @@ func (g *Gateway) may(r *http.Request, action Action, patterns, topics []string)
 	return nil
 }
 
-// authorize asks Config.Authorize. Where that panics the answer is no.
-func (g *Gateway) authorize(r *http.Request, a Access) (err error) {
+// isOpen says why nobody may have a topic; nil: it is up to Config.Authorize.
+func isOpen(patterns []string, t string) error {
+	switch {
+	case t == "" || len(t) > 63 || !utf8.ValidString(t) || strings.IndexByte(t, 0) >= 0:
+		return badTopic.about(strings.ToValidUTF8(t[:min(len(t), 63)], "�"))
+	case !slices.ContainsFunc(patterns, func(p string) bool { return TopicMatches(p, t) }):
+		return topicNotAllowed.about(t)
+	}
+	return nil
+}
+
+// authorize asks Config.Authorize, and makes of its error what the client is told.
+func (g *Gateway) authorize(r *http.Request, a Access) error {
+	err := g.ask(r, a)
+	if err == nil {
+		return nil
+	}
+	var shown *problem
+	if errors.As(err, &shown) {
+		return shown.about(a.Topic)
+	}
+	g.cfg.Logger.Info("gateway: not authorised", "action", a.Action, "topic", a.Topic, "from", r.RemoteAddr, "error", err)
+	return notAuthorized.about(a.Topic)
+}
+
+// ask asks Config.Authorize. Where that panics the answer is no.
+func (g *Gateway) ask(r *http.Request, a Access) (err error) {
 	if g.cfg.Authorize == nil {
 		return nil
 	}
@@ -68,15 +90,7 @@ func (g *Gateway) authorize(r *http.Request, a Access) (err error) {
 			err = &internalProblem
 		}
 	}()
-	if err = g.cfg.Authorize(r, a); err == nil {
-		return nil
-	}
-	var shown *problem
-	if errors.As(err, &shown) {
-		return shown.about(a.Topic)
-	}
-	g.cfg.Logger.Info("gateway: not authorised", "action", a.Action, "topic", a.Topic, "from", r.RemoteAddr, "error", err)
-	return notAuthorized.about(a.Topic)
+	return g.cfg.Authorize(r, a)
 }
 
 // In topics a slash is a character as any other. No topic contains NUL.

@@ -18,7 +18,8 @@ type Gateway struct {
 	admission *admission
 	ledger    *ledger
 	counters  *counters
-	past      *past // nil: nothing can be had again
+	past      *past    // nil: nothing can be had again
+	known     []string // topics that patterns of clients stand for
 	handler   http.Handler
 }
 
@@ -39,6 +40,7 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	g.admission, g.ledger = newAdmission(&g.cfg), newLedger(g.cfg.MaxPendingTotal)
 	g.past = newPast(g)
 	g.encoder.past = g.past
+	g.known = g.cfg.knownTopics()
 	g.handler = g.accessLogged(g.panicsLogged(g.bounded(g.guard(g.routes()))))
 	return g, nil
 }

@@ -17,13 +17,12 @@ func isPattern(topic string) bool {
 }
 
 // knownTopics are those that patterns of clients stand for.
-func (cfg *Config) knownTopics() []string {
-	var known []string
+func (cfg *Config) knownTopics() (known []string) {
 	if cfg.Stream != nil {
-		known = cfg.Stream.LiveTopics()
+		known = slices.DeleteFunc(cfg.Stream.LiveTopics(), func(t string) bool { return isOpen(cfg.Topics, t) != nil })
 	}
 	for _, t := range cfg.Topics {
-		if !strings.ContainsAny(t, wild+`\`) {
+		if !strings.ContainsAny(t, wild+`\`) && isOpen([]string{t}, t) == nil {
 			known = append(known, t)
 		}
 	}
@@ -31,33 +30,45 @@ func (cfg *Config) knownTopics() []string {
 	return slices.Compact(known)
 }
 
-// mayListenTo puts the topics that a client may have in the place of patterns, and asks whether it may have the others.
+// mayListenTo puts the topics that a client may have in the place of patterns, and asks whether it may have the others: once for each
+// topic. That a client may not have all that a pattern matches is nothing to tell anybody.
 func (g *Gateway) mayListenTo(r *http.Request, wanted []string) (topics []string, err error) {
+	var patterns []string
 	for _, t := range wanted {
-		if !isPattern(t) {
+		switch {
+		case !isPattern(t):
 			topics = append(topics, literal.Replace(t))
-			continue
-		}
-		if !validPattern(t) {
+		case !validPattern(t):
 			return nil, badTopic.about(strings.ToValidUTF8(t[:min(len(t), 63)], "�"))
-		}
-		found := 0
-		for _, known := range g.cfg.knownTopics() {
-			if TopicMatches(t, known) && g.mayListen(r, []string{known}) == nil {
-				topics = append(topics, known)
-				found++
-			}
-		}
-		if found == 0 {
-			return nil, noTopicMatches.about(t)
+		default:
+			patterns = append(patterns, t)
 		}
 	}
 	slices.Sort(topics)
 	topics = slices.Compact(topics)
-	if len(topics) > g.cfg.MaxTopics {
-		return nil, &tooManyTopics
+	if err := g.mayListen(r, topics); err != nil {
+		return nil, err
 	}
-	return topics, g.mayListen(r, topics)
+	names := topics
+	for _, t := range g.known {
+		if slices.Contains(names, t) || !slices.ContainsFunc(patterns, func(p string) bool { return TopicMatches(p, t) }) {
+			continue
+		}
+		if err := g.ask(r, Access{ActionListen, t}); err != nil {
+			g.cfg.Logger.Debug("gateway: left out of a pattern", "topic", t, "from", r.RemoteAddr, "error", err)
+			continue
+		}
+		if topics = append(topics, t); len(topics) > g.cfg.MaxTopics {
+			return nil, &tooManyTopics
+		}
+	}
+	for _, p := range patterns {
+		if !slices.ContainsFunc(g.known, func(t string) bool { return TopicMatches(p, t) && slices.Contains(topics, t) }) {
+			return nil, noTopicMatches.about(p)
+		}
+	}
+	slices.Sort(topics)
+	return topics, nil
 }
 
 // heldTopics are the topics of a client that names and patterns stand for.

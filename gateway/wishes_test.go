@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -104,7 +105,7 @@ func TestPatternsOfClients(t *testing.T) {
 	}
 	f.send(ws, `{"op":"subscribe","id":1,"topics":["chat_*","wild_1"]}`)
 	require.Equal(t, `{"op":"subscribed","id":1,"topics":["chat_a","chat_b","wild_1"]}`, answer(), "and not the one that it may not have")
-	f.send(ws, `{"op":"subscribe","id":2,"topics":["wild_*"]}`)
+	f.send(ws, `{"op":"subscribe","id":2,"topics":["wild_*","wild_2"]}`)
 	require.Contains(t, answer(), `"error":"no_topic_matches"`, "nobody knows what there is")
 	f.send(ws, `{"op":"subscribe","id":3,"topics":["odd\\*"]}`)
 	require.Equal(t, `{"op":"subscribed","id":3,"topics":["odd*"]}`, answer())
@@ -122,6 +123,58 @@ func TestPatternsOfClients(t *testing.T) {
 	status, name := f.refused("GET", "/events?topic=secret*", "", nil)
 	require.Equal(t, 403, status)
 	require.Equal(t, "no_topic_matches", name)
+}
+
+// A live topic of the stream is open to clients where Topics say so.
+func TestPatternsOfAStream(t *testing.T) {
+	f, _ := newStreamFixture(t, gateway.Config{Topics: []string{"a", "c*"}}) // live are a and b
+	ws := f.dial("/ws")
+	f.send(ws, `{"op":"subscribe","topics":["*"]}`)
+	require.Contains(t, f.answer(ws), `"topics":["a"]`)
+}
+
+// However many patterns a topic matches, Authorize is asked about it once, and that it says no to some is nothing to write down. Where
+// there are too many topics it is asked about no more of them.
+func TestPatternsAskOnce(t *testing.T) {
+	var log shared
+	asked := make(chan string, 100)
+	f := newFixture(t, gateway.Config{
+		Topics: []string{"chat_a", "chat_b", "chat_secret", "d", "e", "f", "g"}, MaxTopics: 4, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Authorize: func(_ *http.Request, a gateway.Access) error {
+			if a.Action == gateway.ActionListen {
+				asked <- a.Topic
+			}
+			if a.Topic == "chat_secret" {
+				return errors.New("somebody else's")
+			}
+			return nil
+		},
+	})
+	topics := func() (all []string) {
+		for {
+			select {
+			case topic := <-asked:
+				all = append(all, topic)
+			default:
+				return all
+			}
+		}
+	}
+	ws := f.dial("/ws")
+	answer := func(topics string) string {
+		f.send(ws, `{"op":"subscribe","topics":[`+topics+`]}`)
+		return f.answer(ws)
+	}
+	require.Equal(t, `{"op":"subscribed","topics":["chat_a","chat_b"]}`, answer(`"chat_*","chat_?*","*_*","chat_b"`))
+	require.ElementsMatch(t, []string{"chat_a", "chat_b", "chat_secret"}, topics())
+	require.Contains(t, answer(`"chat_a","*_s*"`), `"no_topic_matches"`)
+	require.ElementsMatch(t, []string{"chat_a", "chat_secret"}, topics())
+	require.Contains(t, answer(`"*","?"`), `"too_many_topics"`)
+	require.ElementsMatch(t, []string{"chat_a", "chat_b", "chat_secret", "d", "e", "f"}, topics())
+	require.NotContains(t, log.String(), "chat_secret")
+
+	require.Contains(t, answer(`"chat_secret"`), `"not_authorized"`)
+	require.Contains(t, log.String(), "chat_secret", "it has asked for this one")
 }
 
 func TestCompression(t *testing.T) {
