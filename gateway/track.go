@@ -48,7 +48,7 @@ type marked struct {
 	item
 }
 
-// maxHeld is how many bytes are held, at most, for a track that reads.
+// maxHeld is how many bytes are held, at most, for all tracks of a client that read.
 const maxHeld = 128 << 10
 
 // trackLocked is the track that a topic is on.
@@ -125,12 +125,21 @@ func (t *track) uniteFloorsLocked(other map[string]uint64) {
 }
 
 func (t *track) holdLocked(at pghub.Position, it item) {
-	if t.spilt || t.size+it.cost() > maxHeld {
-		t.spillLocked()
+	if t.spilt {
 		return
 	}
 	t.held = append(t.held, marked{at, it})
 	t.size += it.cost()
+	all, largest := 0, t
+	for _, other := range t.client.tracks {
+		all += other.size
+		if other.size > largest.size {
+			largest = other
+		}
+	}
+	if all > maxHeld {
+		largest.spillLocked()
+	}
 }
 
 // spillLocked has everything behind the mark read once more.

@@ -163,3 +163,43 @@ func TestCursors(t *testing.T) {
 	require.Empty(t, idOf([]byte(`{"topic":"t","key":[],"value":null,"payload":"","undecodable":"a \",\"id\":\"x"}`)))
 	require.Equal(t, "~e.1", string(idOf(withID([]byte(`{"value":null}`), "~e.1"))))
 }
+
+// What is held while replays read is bounded for a client, however many tracks it has. The one that holds the most gives it up.
+func TestWhatIsHeldIsBoundedForAClient(t *testing.T) {
+	c, big := newTracked(&scripted{}, 0)
+	small := newTrack(c, &scripted{})
+	small.topics, small.at, small.behind = []string{"u"}, numbered(0), true
+	c.tracks = append(c.tracks, small)
+	c.out.admit([]string{"u"})
+	take := func(topic string, number int) {
+		it := numberedItem(number, 1000) // 4 kB
+		it.topic = topic
+		c.take(it)
+	}
+	n := 0
+	for range 5 {
+		n++
+		take("u", n)
+	}
+	most := 0
+	for !big.spilt && n < 1000 {
+		n++
+		take("t", n)
+		most = max(most, big.size+small.size)
+	}
+	require.LessOrEqual(t, most, maxHeld)
+	require.Greater(t, most, maxHeld*9/10)
+	require.Len(t, small.held, 5, "it is not to blame")
+	require.False(t, small.spilt)
+	require.Empty(t, big.held)
+
+	most = 0
+	for !small.spilt && n < 1000 { // now it has all that there is
+		n++
+		take("u", n)
+		most = max(most, small.size)
+	}
+	require.LessOrEqual(t, most, maxHeld)
+	require.Greater(t, most, maxHeld*9/10)
+	require.Empty(t, small.held)
+}

@@ -6,6 +6,8 @@ var replayMutants = []mutant{
 	one("what a client has, once more", "track.go", "\tcase at.Compare(t.at) <= 0: // it has it\n", "\tcase at.Compare(t.at) < 0 && false:\n", "TestTheSeamOfAReplay"),
 	one("what is held forgotten", "track.go", "\tfor _, m := range t.held {\n", "\tfor _, m := range t.held[:0] {\n", "TestTheSeamOfAReplay"),
 	one("what did not fit taken for nothing", "track.go", "\tif t.spilt {\n\t\treturn false\n\t}\n", "", "TestTheSeamOfAReplay"),
+	one("each track's share for itself", "track.go", "\tif all > maxHeld {\n", "\tif largest.size > maxHeld {\n", "TestWhatIsHeldIsBoundedForAClient"),
+	one("what little is held thrown away", "track.go", "\t\tif other.size > largest.size {\n", "\t\tif other.size < largest.size {\n", "TestWhatIsHeldIsBoundedForAClient"),
 	one("a replay that keeps no place", "track.go", "\t\tt.at = at\n\t\tt.uniteLocked()\n", "\t\tt.uniteLocked()\n", "TestSlowReaderOfAStreamLosesNothing"),
 	one("a replay for those who are not behind", "track.go", "\tdefault:\n\t\tt.fallBehindLocked()\n", "\tdefault:\n", "TestSlowReaderOfAStreamLosesNothing"),
 	one("an expired position taken for an end", "track.go", "\tc.put(item{kind: kindAdvisory, data: missingMessage(t.topics, gone.reason)})\n", "", "TestReplayThatDoesNotReachBack TestHistory"),
