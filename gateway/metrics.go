@@ -43,6 +43,8 @@ var (
 	descSent       = describe("sent_total", "Messages written to clients.")
 	descDropped    = describe("dropped_total", "Events dropped for slow clients.")
 	descPublished  = describe("published_total", "Events published by clients.")
+	descReplays    = describe("replays", "Replays under way; a client may have several.")
+	descReplayed   = describe("replayed_total", "Events that clients got from the past.")
 	descClosed     = describe("closed_total", "Clients closed by the gateway.", "reason")
 	descRefused    = describe("refused_total", "Requests and operations refused.", "error")
 )
@@ -51,7 +53,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descListening, descClients, descTopics, descPending, descExcess, descAccepted, descReceived, descReconnects, descSent,
-		descDropped, descPublished, descClosed, descRefused,
+		descDropped, descPublished, descReplays, descReplayed, descClosed, descRefused,
 	} {
 		ch <- d
 	}
@@ -82,6 +84,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descSent, st.Sent)
 	counter(descDropped, st.Dropped)
 	counter(descPublished, st.Published)
+	gauge(descReplays, int(st.Replays))
+	counter(descReplayed, st.Replayed)
 	for reason, n := range st.Closed {
 		counter(descClosed, n, reason)
 	}

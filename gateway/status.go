@@ -48,7 +48,7 @@ type Stats struct {
 	Excess     int               `json:"excess"`     // bytes that wait beyond Config.MaxPending, of all clients together
 	Dropped    uint64            `json:"dropped"`    // events, announced by lag advisories or followed by CodeSlow
 	Published  uint64            `json:"published"`  // events by POST /notify
-	Replays    int64             `json:"replays"`    // that clients catch up by now
+	Replays    int64             `json:"replays"`    // under way; a client may have several
 	Replayed   uint64            `json:"replayed"`   // events that clients got from the past
 	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping), expired
 	Refused    map[string]uint64 `json:"refused"`    // requests and operations, by name of the error

@@ -30,6 +30,7 @@ var replayMutants = []mutant{
 	one("a line for each topic that a pattern leaves out", "known.go", "\t\tif err := g.ask(r,", "\t\tif err := g.authorize(r,", "TestPatternsAskOnce"),
 	one("a pattern that an unknown name satisfies", "known.go", "slices.ContainsFunc(g.known, func", "slices.ContainsFunc(topics, func", "TestPatternsOfClients"),
 	one("live topics that nobody may have", "known.go", "cfg.Stream.LiveTopics(), func(t string) bool { return isOpen(cfg.Topics, t) != nil })", "cfg.Stream.LiveTopics(), func(string) bool { return false })", "TestPatternsOfAStream"),
+	one("replays that no metric tells of", "metrics.go", "\tgauge(descReplays, int(st.Replays))\n", "", "TestMetricsOfReplays"),
 	one("the query in the access log", "accesslog.go", "\t\tpath := r.URL.Path\n", "\t\tpath := r.URL.String()\n", "TestAccessLog"),
 	one("compressed for those who do not take it", "page.go", "\tif takesGzip(r) {\n", "\tif len(p.packed) > 0 {\n", "TestCompression"),
 	one("a replay only where events came this way", "follow.go", "\tgo t.run()\n", "\tif t.at != c.gateway.past.newest || !t.caughtUp() {\n\t\tgo t.run()\n\t}\n", "TestReplayOfATopicThatNobodyFollowed"),
