@@ -2,12 +2,14 @@ package gateway_test
 
 import (
 	"bufio"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,8 +33,21 @@ type line struct {
 	Number               int
 }
 
-// node runs the client in Node, or, if no topic is named, event streams, and returns what they say.
-func node(t *testing.T, url string, clients int, topics ...string) (next func() (line, bool)) {
+// clientText is the client that the gateway serves.
+//
+//go:embed client/client.js
+var clientText []byte
+
+// clientFile is the client as a file.
+func clientFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "client.mjs")
+	require.NoError(t, os.WriteFile(path, clientText, 0o600))
+	return path
+}
+
+// nodeCommand runs a script in Node.
+func nodeCommand(t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
 	program, err := exec.LookPath("node")
 	version := 0
@@ -49,15 +64,25 @@ func node(t *testing.T, url string, clients int, topics ...string) (next func() 
 		}
 		t.Skip(missing)
 	}
-	script := "client/harness.mjs"
-	if len(topics) == 0 {
-		script = "client/eventsources.mjs"
-	}
-	args := append([]string{script, url, strconv.Itoa(clients)}, topics...)
+	args = append([]string{filepath.Join("client", script)}, args...)
 	if version < 22 { // where WebSocket is not there by itself
 		args = append([]string{"--experimental-websocket", "--no-warnings"}, args...)
 	}
-	cmd := exec.Command(program, args...)
+	return exec.Command(program, args...)
+}
+
+// node runs the client in Node, or, if no topic is named, event streams, and returns what they say.
+func node(t *testing.T, url string, clients int, topics ...string) (next func() (line, bool)) {
+	t.Helper()
+	if len(topics) == 0 {
+		return saying(t, nodeCommand(t, "eventsources.mjs", url, strconv.Itoa(clients)))
+	}
+	return saying(t, nodeCommand(t, "harness.mjs", append([]string{clientFile(t), url, strconv.Itoa(clients)}, topics...)...))
+}
+
+// saying starts a script that prints lines.
+func saying(t *testing.T, cmd *exec.Cmd) (next func() (line, bool)) {
+	t.Helper()
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)

@@ -17,7 +17,7 @@ export interface PghubGap {
   type: "gap";
   /**
    * disconnect: this connection was lost, and the gateway keeps nothing of these topics · database: the gateway's was · lag: this client was
-   * too slow · queue: the loop that takes the events was · expired, foreign, history, unknown: what was missed is not kept any more.
+   * too slow · queue: the loop that takes the events was · expired, foreign, history, unknown: what was missed, or asked for, is not kept.
    */
   reason: "disconnect" | "database" | "lag" | "queue" | "expired" | "foreign" | "history" | "unknown";
   /** How many events, if that is known. */
@@ -59,7 +59,7 @@ export interface Options {
 }
 
 export interface SubscribeOptions {
-  /** Begin behind this id, at a time (RFC 3339), or at "earliest". It counts for topics that this client is not subscribed to yet. */
+  /** Begin behind this id, at a time (RFC 3339), or at "earliest". It counts for topics that this client is not subscribed to yet. Where that is not kept, a gap comes first. */
   since?: string;
   maxQueue?: number;
 }

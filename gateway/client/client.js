@@ -35,6 +35,7 @@ export class Client {
   #topics = new Map(); // name -> its topic
   #patterns = new Map(); // pattern -> a topic in the place of those that it stands for, until the gateway has named them
   #behind = new Set(); // names of topics whose events come from the past just now
+  #leaving = new Map(); // name -> id of its unsubscription: what comes until that is answered is of a subscription that has ended
 
   constructor(url, options = {}) {
     const base = new URL(url, globalThis.location?.href);
@@ -65,7 +66,8 @@ export class Client {
     return subscription;
   }
 
-  // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way.
+  // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way. unkept: it was to begin in the past, of
+  // which this gateway keeps nothing.
   #begin(among, name, cursor) {
     const topic = { name, cursor, begun: false, live: false, subscriptions: new Set() };
     if (among === this.#patterns) topic.matches = glob(name);
@@ -153,6 +155,7 @@ export class Client {
     this.#open = false;
     this.#asked.clear();
     this.#behind.clear();
+    this.#leaving.clear();
     for (const topic of this.#topics.values()) topic.live = false;
     this.#say("waiting", reason);
     // Full jitter: clients that were cut off together do not come back together.
@@ -160,9 +163,11 @@ export class Client {
     this.#retry = setTimeout(() => this.#connect(), Math.random() * most);
   }
 
-  // watch finds out whether the other side is still there: a browser does not.
+  // watch finds out whether the other side is still there: a browser does not. Each message shows it, also one that comes before the
+  // answer to a ping.
   #watch() {
     clearTimeout(this.#ping);
+    clearTimeout(this.#pong);
     this.#ping = setTimeout(() => {
       this.#send({ op: "ping", id: 0 });
       this.#pong = setTimeout(() => {
@@ -207,7 +212,13 @@ export class Client {
   }
 
   #unsubscribe(names) {
-    if (names.length) this.#send({ op: "unsubscribe", id: ++this.#lastID, topics: names.map(literal) });
+    if (!names.length || !this.#open) return;
+    const id = ++this.#lastID;
+    for (const name of names) {
+      this.#leaving.set(name, id);
+      this.#behind.delete(name);
+    }
+    this.#send({ op: "unsubscribe", id, topics: names.map(literal) });
   }
 
   // topicOf is the topic of that name, one that a pattern has been asked for too.
@@ -223,13 +234,14 @@ export class Client {
       topic.subscriptions.add(s);
       s._has(topic);
     }
+    if (!known && pattern.unkept) this.#gap([name], "unknown", null);
     return topic;
   }
 
   // settle has the topics that a pattern stands for take its place.
   #settle(pattern, names) {
     if (!this.#isWanted(pattern)) { // left meanwhile
-      this.#unsubscribe(names.filter(name => !this.#topics.has(name)));
+      this.#unsubscribe(names.filter(name => !this.#topicOf(name)));
       return [];
     }
     const topics = names.map(name => this.#expand(pattern, name));
@@ -248,7 +260,7 @@ export class Client {
   }
 
   #answered(m) {
-    if (m.op === "pong") return clearTimeout(this.#pong);
+    for (const [name, id] of this.#leaving) if (id === m.id) this.#leaving.delete(name);
     const asked = this.#asked.get(m.id);
     this.#asked.delete(m.id);
     if (!asked) return;
@@ -259,14 +271,19 @@ export class Client {
         topic.end = m.since;
         this.#goLive(topic, !this.#behind.has(topic.name));
         if (!m.since && topic.begun) this.#gap([topic.name], "disconnect", null); // nothing is kept
-        if (m.since && !topic.cursor) topic.cursor = m.since;
+        if (m.since) topic.cursor = completed(topic.cursor, m.since);
         topic.begun = true;
         for (const s of topic.subscriptions) s._begun(topic);
         topic.ofStream = m.stream?.includes(topic.name);
       }
     } else if (m.op === "error") {
       if (m.error === "no_history") {
-        for (const topic of topics) topic.cursor = "";
+        // A topic of before has its gap when it is subscribed to, and a pattern's topics have it when they are known.
+        this.#gap(topics.filter(t => !t.begun && !t.matches).map(t => t.name), "unknown", null);
+        for (const topic of topics) {
+          topic.cursor = "";
+          topic.unkept = true;
+        }
         return this.#ask(topics);
       }
       if (passing.has(m.error)) {
@@ -292,6 +309,7 @@ export class Client {
     const m = this.#options.parse(text);
     if (m.op) return this.#answered(m);
     if (m.topic === null) return this.#advised(m.value);
+    if (this.#leaving.has(m.topic)) return;
     const topic = this.#topicOf(m.topic);
     if (!topic) return;
     if (m.id) {
@@ -304,23 +322,24 @@ export class Client {
 
   #advised(a) {
     this.#options.onAdvisory?.(a);
+    const topics = a.topics?.filter(name => !this.#leaving.has(name));
     switch (a.action) {
       case "replay":
-        for (const name of a.topics) {
+        for (const name of topics) {
           this.#behind.add(name);
           const topic = this.#topicOf(name);
           if (topic) topic.live = false;
         }
         break;
       case "live":
-        for (const name of a.topics) {
+        for (const name of topics) {
           this.#behind.delete(name);
           const topic = this.#topics.get(name);
           if (topic?.begun) this.#goLive(topic, true); // else when it is answered
         }
         break;
       case "lag":
-        this.#gap(a.topics ?? [...this.#topics.keys()], a.reason ?? "lag", a.dropped);
+        this.#gap(topics ?? [...this.#topics.keys()], a.reason ?? "lag", a.dropped);
         break;
       case "reconnect": // of the gateway to the database: what is kept by a stream has no gap
         this.#gap([...this.#topics.values()].filter(t => !t.ofStream).map(t => t.name), "database", null);
@@ -434,8 +453,20 @@ export class Subscription {
 // A cursor is a position of the stream, or ~ and a number of the gateway's memory, or both. moved replaces its part.
 function moved(cursor, id) {
   if (!isID(cursor)) return id;
-  const at = cursor.indexOf("~"), stream = at < 0 ? cursor : cursor.slice(0, at), memory = at < 0 ? "" : cursor.slice(at);
+  const { stream, memory } = parts(cursor);
   return id.startsWith("~") ? stream + id : id + memory;
+}
+
+// completed is a cursor with what it lacks of that of an answer. A number of another process is of no use any more: it has caused a gap.
+function completed(cursor, since) {
+  if (!isID(cursor)) return cursor;
+  const had = parts(cursor), now = parts(since);
+  return (had.stream || now.stream) + (had.epoch === now.epoch ? had.memory : now.memory);
+}
+
+function parts(cursor) {
+  const [, stream, memory, epoch] = /^([^~]*)(~?([^.]*).*)$/.exec(cursor);
+  return { stream, memory, epoch };
 }
 
 // A time, or "earliest", is none.

@@ -1,13 +1,23 @@
-// Part of the tests: follows topics of a gateway, and prints each event, gap and state as a line of JSON.
+// Part of the tests: follows topics of a gateway, and prints each event, gap, answer and state as a line of JSON.
 //
-//	node harness.mjs URL NUMBER TOPIC… [since=…]     NUMBER clients at once
-import { connect } from "./client.js";
+//	node harness.mjs CLIENT URL NUMBER TOPIC… [since=…]     CLIENT is the file of the client, NUMBER how many of them there are
+import { pathToFileURL } from "node:url";
 
-const [url, number, ...topics] = process.argv.slice(2);
+const [file, url, number, ...topics] = process.argv.slice(2);
+const { connect } = await import(pathToFileURL(file));
 const options = topics.at(-1)?.startsWith("since=") ? { since: topics.pop().slice("since=".length) } : {};
 const say = (i, what) => process.stdout.write(JSON.stringify({ client: i, ...what }) + "\n");
 for (let i = 0; i < Number(number); i++) {
-  const client = connect(url, { minDelay: 20, maxDelay: 200, onState: (state, reason) => say(i, { state, reason }) });
+  class Telling extends WebSocket {
+    set onmessage(take) {
+      this.addEventListener("message", message => {
+        take(message);
+        const { op } = JSON.parse(message.data);
+        if (op) setImmediate(() => say(i, { state: op })); // behind the events that came before it
+      });
+    }
+  }
+  const client = connect(url, { minDelay: 20, maxDelay: 200, WebSocket: Telling, onState: (state, reason) => say(i, { state, reason }) });
   (async () => {
     try {
       const subscription = client.subscribe(...topics, options);
