@@ -1,6 +1,6 @@
 package main
 
-// replayMutants belong to the gateway's area: what clients can have again, and what they ask for besides topics.
+// replayMutants belong to the gateway's area: what clients can have again, and what they ask for besides topics, and @pghub/client.
 var replayMutants = []mutant{
 	sampled(one("what comes live and was read", "track.go", "\t\tif m.at.Compare(t.at) <= 0 || !slices.Contains(t.topics, m.topic) {\n", "\t\tif !slices.Contains(t.topics, m.topic) {\n", "TestTheSeamOfAReplay")),
 	one("what a client has, once more", "track.go", "\tcase at.Compare(t.at) <= 0: // it has it\n", "\tcase at.Compare(t.at) < 0 && false:\n", "TestTheSeamOfAReplay"),
@@ -53,4 +53,16 @@ var replayMutants = []mutant{
 	one("topics kept that nothing remembers", "past.go", "func (p *past) isGone(topic string) bool { return p.history == nil &&", "func (p *past) isGone(topic string) bool { return topic == \"\" &&", "TestKeptTopicsHaveALimit"),
 	one("a filter that hides gaps", "filter.go", "\tif announcesGap(ev.Key, ev.Value) {\n\t\treturn true\n\t}\n", "", "TestFiltersLetGapsThrough"),
 	one("keys that are compared as they are spelled", "filter.go", "\t\tf.Key[i] = json.Number(strconv.FormatInt(n, 10))\n", "\t\t_, _ = i, n\n", "TestFiltersLetGapsThrough"),
+	one("a subscription that gets another's events", "client/client.js", "    if (this.#leaving.has(m.topic)) return;\n", "", "TestClientInNodeSubscribesAgain TestClientLeavesATopicWhole"),
+	one("a replay that ends with another subscription", "client/client.js", "      this.#behind.delete(name);\n    }\n    this.#send", "    }\n    this.#send", "TestClientLeavesATopicWhole"),
+	one("advice about another subscription", "client/client.js", "a.topics?.filter(name => !this.#leaving.has(name))", "a.topics", "TestClientLeavesATopicWhole"),
+	one("a topic that is being left for ever", "client/client.js", "    for (const [name, id] of this.#leaving) if (id === m.id) this.#leaving.delete(name);\n", "", "TestClientLeavesATopicWhole"),
+	one("a topic that is being left on another connection", "client/client.js", "    this.#leaving.clear();\n", "", "TestClientLeavesATopicWhole"),
+	one("a topic that is left without a connection", "client/client.js", "    if (!names.length || !this.#open) return;\n", "    if (!names.length) return;\n", "TestClientLeavesATopicWhole"),
+	one("a pattern that takes another's topics along", "client/client.js", "names.filter(name => !this.#topicOf(name))", "names.filter(name => !this.#topics.has(name))", "TestClientLeavesATopicWhole"),
+	one("a gap of a restart again and again", "client/client.js", "(had.epoch === now.epoch ? had.memory : now.memory)", "(had.memory || now.memory)", "TestClientInNodeHasOneGapOfARestart"),
+	one("a past that is not kept, in silence", "client/client.js", "        this.#gap(topics.filter(t => !t.begun && !t.matches).map(t => t.name), \"unknown\", null);\n", "", "TestClientInNodeIsToldThatNothingIsKept"),
+	one("a pattern's past that is not kept, in silence", "client/client.js", "    if (!known && pattern.unkept) this.#gap([name], \"unknown\", null);\n", "", "TestClientInNodeIsToldThatNothingIsKept"),
+	one("an answer that only a pong is", "client/client.js", "    clearTimeout(this.#ping);\n    clearTimeout(this.#pong);\n    this.#ping = ", "    clearTimeout(this.#ping);\n    this.#ping = ", "TestClientNoticesThatNobodyIsThere"),
+	one("nobody there, and not noticed", "client/client.js", "        this.#lost(\"no answer\");\n", "", "TestClientNoticesThatNobodyIsThere"),
 }
