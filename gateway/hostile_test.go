@@ -17,7 +17,6 @@ import (
 func TestHostileInputs(t *testing.T) {
 	cfg := gateway.Config{
 		Topics: []string{"*"}, MaxTopics: 50, MaxTopicsTotal: 60, MaxMessage: 4096, MaxClientsPerAddress: 5,
-		PingInterval: 20 * time.Millisecond, PingTimeout: 200 * time.Millisecond,
 	}
 	answers := func(status int, name, method, path, body string, header http.Header) func(*fixture) {
 		return func(f *fixture) {
@@ -108,11 +107,6 @@ func TestHostileInputs(t *testing.T) {
 			f.notify("t", "x")
 			f.expect(ws, "x")
 		}},
-		{"half-open client", "cut when a ping is not answered", func(f *fixture) {
-			f.dialRaw("/listen/t", 4096)
-			eventually(f.t, "it is cut", func() bool { return f.gw.Stats().Closed["silent"] == 1 })
-			eventually(f.t, "it has left", func() bool { return f.listening() == 0 })
-		}},
 		{"too many clients of one address", "429 too_many_from_address", func(f *fixture) {
 			for range 5 {
 				f.dial("/ws")
@@ -135,6 +129,14 @@ func TestHostileInputs(t *testing.T) {
 			t.Logf("%-45s %s", test.input, test.gets)
 		})
 	}
+}
+
+// A client that is not there any more, or does not answer, is cut, and nothing is left of it.
+func TestSilentClientIsCut(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, PingInterval: 20 * time.Millisecond, PingTimeout: 200 * time.Millisecond})
+	f.dialRaw("/listen/t", 4096)
+	eventually(t, "it is cut", func() bool { return f.gw.Stats().Closed["silent"] == 1 })
+	eventually(t, "it has left", func() bool { return f.listening() == 0 })
 }
 
 func TestTooManyClients(t *testing.T) {

@@ -189,7 +189,9 @@ func (s *socket) write() {
 		err := s.send(items, b)
 		clear(items)
 		if err != nil {
-			s.cut()
+			if !s.closing.Load() { // else the client still has to get the reason
+				s.cut()
+			}
 			return
 		}
 	}
@@ -197,18 +199,20 @@ func (s *socket) write() {
 
 func (s *socket) send(items []item, b *batch) error {
 	s.conn.cork(b.bytes)
+	sent := 0
+	var refused error // the connection is closing
 	for _, it := range items {
-		if err := s.ws.Write(context.Background(), websocket.MessageText, it.message()); err != nil {
-			b.bytes = gathered{} // still the connection's
-			return err
+		if refused = s.ws.Write(context.Background(), websocket.MessageText, it.message()); refused != nil {
+			break
 		}
+		sent++
 	}
 	var err error
-	b.bytes, err = s.conn.uncork()
+	b.bytes, err = s.conn.uncork() // with the closing frame, if the reader has sent it meanwhile
 	if err == nil {
-		s.gateway.counters.sent.Add(uint64(len(items)))
+		s.gateway.counters.sent.Add(uint64(sent))
 	}
-	return err
+	return errors.Join(refused, err)
 }
 
 // close makes the closing handshake, which takes ten seconds at most. How it went the reader learns.
