@@ -119,7 +119,7 @@ func floodOf(t *testing.T, topic string, events int) (frames []byte) {
 // the machine takes the only processor away from the worker at the wrong moment.
 func withoutLoss(t *testing.T, flood func() (dropped uint64)) {
 	t.Helper()
-	const attempts = 4
+	const attempts = 10
 	for attempt := 1; ; attempt++ {
 		dropped := flood()
 		if dropped == 0 {

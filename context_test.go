@@ -39,7 +39,7 @@ func TestNoContextIsLeftAfterStop(t *testing.T) {
 		_, err := hub.Consumer(t.Context(), func(context.Context, *Event) {}, nil)
 		require.ErrorIs(t, err, ErrStopped)
 	}
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() < before+50 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() < before+50 }, patience, time.Millisecond)
 }
 
 // A nil context leaves no consumer behind.
@@ -60,9 +60,7 @@ func TestNilContextLeavesNothing(t *testing.T) {
 				use(hub)
 			}()
 			n := hub.Stats().Consumers
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			err := outcome(t, background(func() error { return hub.Stop(ctx) }))
+			err := outcome(t, background(func() error { return hub.Stop(within(t)) }))
 			require.NoError(t, err)
 			require.Zero(t, n)
 		})

@@ -78,10 +78,8 @@ func ExampleConsumerConfig() {
 	fmt.Println("price:", <-loaded)
 
 	// The connection is lost, and a change is missed.
-	if _, err := pool.Exec(ctx, `SELECT pg_terminate_backend($1)`, hub.Stats().PID); err != nil {
-		log.Fatal(err)
-	}
-	if _, err := pool.Exec(ctx, `UPDATE prices SET price = 12; NOTIFY prices, 'e7'`); err != nil {
+	const loss = `SELECT pg_terminate_backend(%d); UPDATE prices SET price = 12; NOTIFY prices, 'e7'`
+	if _, err := pool.Exec(ctx, fmt.Sprintf(loss, hub.Stats().PID)); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("price:", <-loaded)

@@ -70,7 +70,7 @@ func TestPublishPastHalfOpenConnections(t *testing.T) {
 		"the statement meets": {false, ErrUnknownOutcome},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hub, w, proxy := pooledHub(t, Config{PublishTimeout: time.Second}, func(cfg *pgxpool.Config) {
+			hub, w, proxy := pooledHub(t, Config{PublishTimeout: 4 * time.Second}, func(cfg *pgxpool.Config) {
 				cfg.MaxConns = 8
 				cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return c.looks }
 			})

@@ -121,7 +121,7 @@ func TestSlowReaderOfAStreamLosesNothing(t *testing.T) {
 			require.NoError(t, err)
 			eventually(t, "it has fallen behind", func() bool { return f.gw.Stats().Replays == 1 })
 			require.Less(t, f.gw.Stats().Pending*size, 1<<18)
-			_, err = p.pool.Exec(f.ctx(), `SELECT pg_notify('other', 'e' || n) FROM generate_series(1, $1::int) n`, beside)
+			_, err = p.pool.Exec(f.ctx(), `SELECT pg_notify('other', 'e' || n || ':"' || repeat('x', 1000) || '"') FROM generate_series(1, $1::int) n`, beside)
 			require.NoError(t, err)
 			if beside > 0 {
 				eventually(t, "there is no room for all of the other topic", func() bool { return f.gw.Stats().Dropped > 0 })

@@ -105,7 +105,7 @@ func outage(t *testing.T, cfg gateway.Config) (*fixture, *pgtest.Server) {
 }
 
 func TestOutage(t *testing.T) {
-	f, server := outage(t, gateway.Config{Topics: []string{"*"}, SubscribeTimeout: 50 * time.Millisecond})
+	f, server := outage(t, gateway.Config{Topics: []string{"*"}, SubscribeTimeout: time.Second})
 	ws, many, s := f.dial("/listen/t?format=event"), f.dial("/ws"), f.stream("topic=t", nil)
 	f.expect(ws, advisory(`{"action":"subscribe","topic":"t","final":false}`))
 	require.Contains(t, s.next(), "retry")
@@ -160,7 +160,7 @@ func TestBeforeTheFirstConnection(t *testing.T) {
 	require.NoError(t, server.Stop(pgtest.Fast))
 	hub, err := pghub.New(pghub.Config{Pool: pgtest.Pool(t, server.DSN()), ReconnectMax: 100 * time.Millisecond})
 	require.NoError(t, err)
-	gw, err := gateway.New(hub, gateway.Config{Topics: []string{"*"}, SubscribeTimeout: 50 * time.Millisecond})
+	gw, err := gateway.New(hub, gateway.Config{Topics: []string{"*"}, SubscribeTimeout: time.Second})
 	require.NoError(t, err)
 	f := serve(t, hub, gw)
 

@@ -58,7 +58,7 @@ func TestAHandlerThatOutlastsTheLeaseIsParked(t *testing.T) {
 			saw.add(ev)
 		}
 		return nil
-	}, &stream.DurableConfig{MaxAttempts: 2, RetryMin: time.Millisecond, RetryMax: time.Millisecond, Lease: 200 * time.Millisecond})
+	}, &stream.DurableConfig{MaxAttempts: 2, RetryMin: time.Millisecond, RetryMax: time.Millisecond, Lease: time.Second})
 	require.NoError(t, err)
 	saw.await(t, "a 1", "a 3", "a 4")
 	require.EqualValues(t, 1, d.Stats().Parked)

@@ -47,7 +47,8 @@ func TestBurstToManyClients(t *testing.T) {
 	}
 	dsn := pgtest.Database(t)
 	for range rounds {
-		p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--max-clients-per-address", "-1")
+		p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--max-clients-per-address", "-1",
+			"--ping-interval", "1h")
 		ready(t, http.DefaultClient, "http://"+p.address)
 		burst(t, "pghub", p.cmd.Process.Pid, dsn, p.address, clients, events)
 		p.end(bothSignals[0])

@@ -28,7 +28,7 @@ func TestIdleClients(t *testing.T) {
 	}
 	dsn := pgtest.Database(t)
 	p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "*",
-		"--max-clients-per-address", "-1", "--max-clients", "-1")
+		"--max-clients-per-address", "-1", "--max-clients", "-1", "--ping-interval", "1h") // they do not answer
 	ready(t, http.DefaultClient, "http://"+p.address)
 	for range 20 { // what the first ones need once
 		connect(t, p.address)

@@ -14,7 +14,7 @@ const (
 	modulePath = "github.com/pghub/pghub"
 
 	// leakTimeout is how long goroutines that are about to end are waited for.
-	leakTimeout = 5 * time.Second
+	leakTimeout = 30 * time.Second
 )
 
 // Main is the body of a package's TestMain. It runs the tests, closes the shared server, fails if a goroutine has
