@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -208,7 +207,7 @@ func watch(pid int) (measured <-chan figures, stop func()) {
 	go func() {
 		var m figures
 		for {
-			if now := (figures{peak(pid), spent(pid)}); now.peak > 0 {
+			if now := (figures{memoryOf(pid, "VmHWM"), spent(pid)}); now.peak > 0 {
 				m = now
 			}
 			select {
@@ -220,23 +219,6 @@ func watch(pid int) (measured <-chan figures, stop func()) {
 		}
 	}()
 	return last, func() { close(stopped) }
-}
-
-// peak is how many kB of memory a process had at most; 0 where the system does not say.
-func peak(pid int) int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(text)
-	if m == nil {
-		return 0
-	}
-	kB, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		return 0
-	}
-	return kB
 }
 
 // spent is how long the processors have worked for a process; 0 where the system does not say.
