@@ -48,9 +48,10 @@ func TestReadmeProgram(t *testing.T) {
 	}
 	dsn := pgtest.Database(t)
 	conn := pgtest.Conn(t, dsn)
+	program := compile(t, blocks(t, "go")[0])
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, compile(t, blocks(t, "go")[0]))
+	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+dsn)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()

@@ -139,12 +139,20 @@ func TestWorker(t *testing.T) {
 		return err == nil && exists
 	}, time.Minute, 10*time.Millisecond)
 	insert(1, 100)
-	require.Eventually(t, func() bool { return len(first.all())+len(second.all()) == 100 }, time.Minute, 10*time.Millisecond)
+	done := func() { // and committed, which comes after the line that tells of it
+		t.Helper()
+		require.Eventually(t, func() bool {
+			var left int
+			err := conn.QueryRow(t.Context(), `SELECT count(*) FROM jobs`).Scan(&left)
+			return err == nil && left == 0
+		}, time.Minute, 10*time.Millisecond)
+	}
+	done()
 	first.interrupt()
 	second.interrupt()
 	insert(101, 110)
 	third := startLines(t, command(t, program, "DATABASE_URL="+dsn))
-	third.await(10)
+	done()
 	third.interrupt()
 
 	all := slices.Concat(first.all(), second.all(), third.all())

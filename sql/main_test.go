@@ -151,7 +151,7 @@ func (b *bench) role() string {
 	name := "pghub_" + strings.ToLower(rand.Text()[:10])
 	b.do("CREATE ROLE " + name)
 	b.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), time.Minute)
 		defer cancel()
 		_, err := b.conn.Exec(ctx, "RESET ROLE; DROP OWNED BY "+name+"; DROP ROLE "+name)
 		require.NoError(b.t, err)

@@ -172,7 +172,7 @@ func TestUnmuteInterrupted(t *testing.T) {
 	require.NoError(t, err)
 	b.heard()
 	for range 2 {
-		b.do(`SET statement_timeout = '300ms'`)
+		b.do(`SET statement_timeout = '3s'`)
 		b.fails("57014", "statement timeout", `CALL pghub.unmute('people')`)
 		b.do(`RESET statement_timeout`)
 		require.False(t, one[bool](b, `SELECT muted FROM pghub.watches`))
@@ -270,13 +270,22 @@ func TestHealthCountsWhoWaitsToNotify(t *testing.T) {
 	b.do(`SELECT pg_reload_conf()`)
 	b.until(`SELECT current_setting('synchronous_standby_names') = 'nobody'`)
 	done := make(chan error, 2)
-	for range 2 {
+	write := func() {
 		conn := pgtest.Conn(t, dsn)
 		go func() {
 			_, err := conn.Exec(t.Context(), `INSERT INTO written VALUES (1); SELECT pg_notify('t', 'x')`)
 			done <- err
 		}()
 	}
+	for write(); !one[bool](b, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')`); {
+		select {
+		case err := <-done: // commits have yet to hear of the setting
+			require.NoError(t, err)
+			write()
+		default:
+		}
+	}
+	write()
 	b.until(`SELECT waiting_to_notify = 1 AND longest_wait > '0' FROM pghub.health`)
 	b.do(`ALTER SYSTEM RESET synchronous_standby_names`)
 	b.do(`SELECT pg_reload_conf()`)

@@ -139,7 +139,7 @@ func TestApplyTriesAgain(t *testing.T) {
 	_, err := holder.Exec(t.Context(), `BEGIN; INSERT INTO people VALUES (1, 'a')`)
 	require.NoError(t, err)
 	pid := b.conn.PgConn().PID()
-	b.do(`SET lock_timeout = '100ms'`)
+	b.do(`SET lock_timeout = '1s'`)
 	done := make(chan error, 1)
 	go func() { done <- Apply(t.Context(), b.conn, Watch{Table: "people"}) }()
 	for range 2 { // it waits, and is gone again

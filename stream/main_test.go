@@ -65,7 +65,7 @@ func process(t *testing.T, dsn string, cfg stream.Config) (*pgxpool.Pool, *pghub
 func processOn(t *testing.T, pool *pgxpool.Pool, cfg stream.Config) (*pghub.Hub, *stream.Stream) {
 	t.Helper()
 	if cfg.Lease == 0 {
-		cfg.Lease = time.Second
+		cfg.Lease = 10 * time.Second // a machine that stands still for a second loses none
 	}
 	hub, err := pghub.New(pghub.Config{Pool: pool, ReconnectMax: 100 * time.Millisecond, OnError: func(err error) { t.Log(err) }})
 	require.NoError(t, err)

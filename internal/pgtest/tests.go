@@ -14,7 +14,7 @@ import (
 
 const (
 	sharedTimeout  = 3 * time.Minute // a container's image may have to be fetched
-	cleanupTimeout = 10 * time.Second
+	cleanupTimeout = time.Minute     // a checkpoint is part of dropping a database
 )
 
 // shared is the one server of a test process: a server a test would cost each of them a second. Main closes it.

@@ -159,7 +159,7 @@ func unknownOutcome(t *testing.T, b Backend) {
 	outcomes := make([]<-chan error, 4)
 	for i := range outcomes {
 		outcomes[i] = background(func() error {
-			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			defer cancel()
 			return hub.Notify(ctx, "a", []int64{int64(1 + i)}, nil)
 		})

@@ -45,7 +45,7 @@ func TestFaultNetworkLoss(t *testing.T) {
 			pgtest.CheckLeaks(t)
 			proxy, through := faultProxy(t, dsn)
 			hub, d := startFaultHub(t, pghub.Config{
-				Pool: direct, ListenConfig: listenTo(t, through), ProbeInterval: 100 * time.Millisecond, ProbeTimeout: 500 * time.Millisecond,
+				Pool: direct, ListenConfig: listenTo(t, through), ProbeInterval: 100 * time.Millisecond, ProbeTimeout: 2 * time.Second,
 			}, "t")
 			require.NoError(t, hub.Notify(t.Context(), "t", nil, "before"))
 			d.expect(t, "connect", "subscribe t", `t=e:"before"`)

@@ -214,7 +214,7 @@ func TestFaultServerIdleTimeout(t *testing.T) {
 		t.Skip("PostgreSQL 13 has no idle_session_timeout")
 	}
 	dsn := pgtest.Database(t)
-	runSQL(t, dsn, fmt.Sprintf("ALTER DATABASE %s SET idle_session_timeout = '100ms'", listenTo(t, dsn).Database))
+	runSQL(t, dsn, fmt.Sprintf("ALTER DATABASE %s SET idle_session_timeout = '2s'", listenTo(t, dsn).Database))
 	hub, d := startFaultHub(t, pghub.Config{ListenConfig: listenTo(t, dsn), ProbeInterval: -1}, "t")
 	for range 3 { // other sessions come to their end one after another
 		idle := pgtest.Conn(t, dsn)
@@ -223,7 +223,7 @@ func TestFaultServerIdleTimeout(t *testing.T) {
 		cancel()
 		require.Equal(t, "57P05", sqlState(err))
 	}
-	runSQL(t, dsn, "NOTIFY t, 'e1'")
+	runSQL(t, dsn+"&idle_session_timeout=0", "NOTIFY t, 'e1'")
 	d.expect(t, "connect", "subscribe t", "t=e1")
 	require.Zero(t, hub.Stats().Reconnects)
 }
