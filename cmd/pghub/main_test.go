@@ -119,7 +119,7 @@ func ready(t *testing.T, client *http.Client, base string) {
 func clean(env []string) []string {
 	var kept []string
 	for _, e := range env {
-		if !strings.HasPrefix(e, "PGHUB_") && !strings.HasPrefix(e, "DATABASE_URL=") {
+		if !strings.HasPrefix(e, "PGHUB_") && !strings.HasPrefix(e, "DATABASE_URL=") && !strings.HasPrefix(e, "GOGC=") {
 			kept = append(kept, e)
 		}
 	}

@@ -85,6 +85,19 @@ func TestServeStartsWhileTheDatabaseIsAway(t *testing.T) {
 	ready(t, http.DefaultClient, "http://"+p.address)
 }
 
+// The program keeps its memory small, unless its user says otherwise.
+func TestCollector(t *testing.T) {
+	for said, want := range map[string]string{"": "50", "GOGC=200": "200"} {
+		env := []string{"DATABASE_URL=" + pgtest.Database(t)}
+		if said != "" {
+			env = append(env, said)
+		}
+		p := start(t, env, "serve", "--listen", "127.0.0.1:0", "--topics", "*")
+		_, text := get(t, "http://"+p.address+"/metrics")
+		require.Contains(t, text, "\ngo_gc_gogc_percent "+want+"\n")
+	}
+}
+
 func TestToken(t *testing.T) {
 	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t), "PGHUB_TOKEN=sesame"}, "serve", "--listen", "127.0.0.1:0", "--topics", "*")
 	base := "http://" + p.address
