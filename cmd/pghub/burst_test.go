@@ -21,25 +21,12 @@ import (
 	"github.com/pghub/pghub/internal/pgtest"
 )
 
-// burstSize is how many bytes an event of the burst has. Two hundred of them are more than the system's buffers and a client's own
-// share take.
-const burstSize = 7000
-
-// One transaction's burst reaches all clients whole: a hundred of them, or as many as PGHUB_BURST_CLIENTS says; 200 events, or PGHUB_BURST_EVENTS. What the program
+// One transaction's burst reaches all clients whole: of 200 events of 7,000 bytes a hundred of them, which is more than the system's buffers and a
+// client's own share take; or as many, of that size, to as many, as the environment says. What the program
 // needs for it is logged, three times, and if PGHUB_BESIDE is a pg_eventserv, what that needs, in turn.
 func TestBurstToManyClients(t *testing.T) {
-	clients, beside := 100, os.Getenv("PGHUB_BESIDE")
-	if text := os.Getenv("PGHUB_BURST_CLIENTS"); text != "" {
-		var err error
-		clients, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
-	events := 200
-	if text := os.Getenv("PGHUB_BURST_EVENTS"); text != "" {
-		var err error
-		events, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
+	clients, events, size := setting(t, "PGHUB_BURST_CLIENTS", 100), setting(t, "PGHUB_BURST_EVENTS", 200), setting(t, "PGHUB_BURST_SIZE", 7000)
+	beside := os.Getenv("PGHUB_BESIDE")
 	rounds := 1
 	if beside != "" {
 		rounds = 3
@@ -49,13 +36,13 @@ func TestBurstToManyClients(t *testing.T) {
 		p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "*", "--max-clients-per-address", "-1",
 			"--ping-interval", "1h")
 		ready(t, http.DefaultClient, "http://"+p.address)
-		burst(t, "pghub", p.cmd.Process.Pid, dsn, p.address, clients, events)
+		burst(t, "pghub", p.cmd.Process.Pid, dsn, p.address, clients, events, size)
 		p.end(bothSignals[0])
 		if beside == "" {
 			continue
 		}
 		pid, address, end := startBeside(t, beside, dsn)
-		burst(t, "pg_eventserv", pid, dsn, address, clients, events)
+		burst(t, "pg_eventserv", pid, dsn, address, clients, events, size)
 		end()
 	}
 }
@@ -87,7 +74,7 @@ func startBeside(t *testing.T, program, dsn string) (pid int, address string, en
 }
 
 // burst has clients listen to topic t of a server, sends the burst, and sees that each of them gets all of it in order.
-func burst(t *testing.T, name string, pid int, dsn, address string, clients, events int) {
+func burst(t *testing.T, name string, pid int, dsn, address string, clients, events, size int) {
 	conn, err := pgx.Connect(t.Context(), dsn)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(t.Context())) }()
@@ -124,7 +111,7 @@ func burst(t *testing.T, name string, pid int, dsn, address string, clients, eve
 	}
 	measured, stop := watch(pid)
 	before, began := spent(pid), time.Now()
-	_, err = conn.Exec(t.Context(), `SELECT pg_notify('t', 'burst ' || lpad(i::text, 10) || repeat('x', $2 - 16)) FROM generate_series(1, $1::int) i`, events, burstSize)
+	_, err = conn.Exec(t.Context(), `SELECT pg_notify('t', 'burst ' || lpad(i::text, 10) || repeat('x', $2 - 16)) FROM generate_series(1, $1::int) i`, events, size)
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	go func() {
@@ -147,7 +134,7 @@ func burst(t *testing.T, name string, pid int, dsn, address string, clients, eve
 		require.Equal(t, events*clients, delivered, "nothing is lost")
 	}
 	t.Logf("%-13s %d clients, %d events of %d bytes: %.1f %% of them in %v; %d kB of memory at its peak, %v of the processor",
-		name, clients, events, burstSize, 100*float64(delivered)/float64(events*clients), took.Round(10*time.Millisecond), m.peak, m.spent-before)
+		name, clients, events, size, 100*float64(delivered)/float64(events*clients), took.Round(10*time.Millisecond), m.peak, m.spent-before)
 }
 
 // follow returns how many events of the burst a client gets, up to the first one that is not the next.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,12 +19,7 @@ import (
 // Idle WebSockets, a thousand of them or as many as PGHUB_IDLE_CLIENTS says: what one costs the program, by the memory
 // that the system has given it, and that an event still reaches them all.
 func TestIdleClients(t *testing.T) {
-	n := 1000
-	if text := os.Getenv("PGHUB_IDLE_CLIENTS"); text != "" {
-		var err error
-		n, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
+	n := setting(t, "PGHUB_IDLE_CLIENTS", 1000)
 	dsn := pgtest.Database(t)
 	p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", "127.0.0.1:0", "--topics", "*",
 		"--max-clients-per-address", "-1", "--max-clients", "-1", "--ping-interval", "1h") // they do not answer

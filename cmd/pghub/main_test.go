@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,6 +114,17 @@ func ready(t *testing.T, client *http.Client, base string) {
 		_ = resp.Body.Close() // read or not
 		return resp.StatusCode == http.StatusOK
 	}, waiting, 5*time.Millisecond)
+}
+
+// setting is a number that the environment may say.
+func setting(t *testing.T, name string, usual int) int {
+	text := os.Getenv(name)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, name)
+	return n
 }
 
 // clean is an environment without settings of the program.
