@@ -147,6 +147,20 @@ func TestReaderNotifications(t *testing.T) {
 	}
 }
 
+// Notifications may end where the buffer ends.
+func TestReaderFullToItsEnd(t *testing.T) {
+	one := "\x00\x00\x00\x07topic\x00" + strings.Repeat("x", bufferSize/4-16) + "\x00" // with its frame a quarter of the buffer
+	r := NewReader(bytes.NewReader(bytes.Repeat(frame('A', one), 4)))
+	require.NoError(t, r.Fill())
+	require.Equal(t, len(r.buf), r.w, "nothing is missing, nothing more fits")
+	got, err := r.Notifications(make([]source.Message, 0, 5))
+	require.NoError(t, err)
+	require.Len(t, got, 4)
+	_, ok, err := r.Next()
+	require.NoError(t, err)
+	require.False(t, ok)
+}
+
 // The topic of a notification is its own, however much it looks like that of the one before.
 func TestReaderTopicsAlike(t *testing.T) {
 	topics := []string{"a", "a", "ab", "a", "abc", "ab", "b", "", "a", "", "", "abc", "abd"}
