@@ -52,6 +52,20 @@ func TestDown(t *testing.T) {
 	})
 }
 
+// However long a server was away, a hub that says nothing of its backoff comes back at once.
+func TestBackSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := pghubtest.New(t)
+		seen := consume(t, srv.NewHub(pghub.Config{}), "a")
+		srv.Down()
+		time.Sleep(time.Minute)
+		srv.Up()
+		begun := time.Now()
+		require.Equal(t, []string{"subscribe", "disconnect", "reconnect"}, seen.next(t, 3))
+		require.LessOrEqual(t, time.Since(begun), srv.Config().ReconnectMax)
+	})
+}
+
 // A silent server is found out by the probe; in a bubble that takes no time.
 func TestStallAndHalfOpen(t *testing.T) {
 	for name, silence := range map[string]func(*pghubtest.Server){"Stall": (*pghubtest.Server).Stall, "HalfOpen": (*pghubtest.Server).HalfOpen} {

@@ -2,6 +2,7 @@ package pghubotel
 
 import (
 	"context"
+	"errors"
 	"math"
 	"reflect"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	api "go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -113,6 +115,50 @@ func TestNothingIsLeftOut(t *testing.T) {
 	requireAll(t, consumerStatusFigures(d), nil)
 	requireAll(t, cacheFigures(d), nil)
 	require.NoError(t, d.err)
+}
+
+// failing makes no instrument of a name.
+type failing struct {
+	noop.MeterProvider
+	name string
+}
+
+type failingMeter struct {
+	api.Meter
+	name string
+}
+
+var errInstrument = errors.New("no such instrument")
+
+func (f failing) Meter(name string, options ...api.MeterOption) api.Meter {
+	return failingMeter{f.MeterProvider.Meter(name, options...), f.name}
+}
+
+func (f failingMeter) Float64ObservableGauge(name string, options ...api.Float64ObservableGaugeOption) (api.Float64ObservableGauge, error) {
+	if name == f.name {
+		return noop.Float64ObservableGauge{}, errInstrument
+	}
+	return f.Meter.Float64ObservableGauge(name, options...)
+}
+
+func (f failingMeter) Float64Histogram(name string, options ...api.Float64HistogramOption) (api.Float64Histogram, error) {
+	if name == f.name {
+		return noop.Float64Histogram{}, errInstrument
+	}
+	return f.Meter.Float64Histogram(name, options...)
+}
+
+// A meter that makes not all instruments is told of.
+func TestInstrumentsThatAreNotMade(t *testing.T) {
+	hub := pghubtest.New(t).Hub()
+	for _, name := range []string{"pghub.topics", "pghub.handler.duration"} {
+		_, err := NewMetrics(hub, &MetricsConfig{Provider: failing{name: name}})
+		require.ErrorIs(t, err, errInstrument, name)
+		require.ErrorContains(t, err, "pghubotel: ")
+	}
+	m, err := NewMetrics(hub, &MetricsConfig{Provider: failing{}})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
 }
 
 func requireAll[T any](t *testing.T, figures []figure[T], elsewhere map[string]bool) {

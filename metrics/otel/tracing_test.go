@@ -119,6 +119,7 @@ func TestNoEnvelope(t *testing.T) {
 		require.Equal(t, plain, ev)
 		require.Nil(t, headersOf(ev))
 	}
+	require.Nil(t, headersOf(&pghub.Event{}), "no payload at all")
 	require.Error(t, Codec{}.Decode(&pghub.Event{Payload: []byte(`e:{"pghub":"envelope","headers":7}`)}))
 	require.Error(t, Codec{}.Decode(&pghub.Event{Payload: []byte(`e:{"pghub":"envelope",`)}))
 }
