@@ -47,6 +47,7 @@ func TestStreamMetrics(t *testing.T) {
 	<-halts.Done()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		requireValues(c, read(c, reader), map[string]float64{
+			"pghub.stream.connected ":                  1,
 			"pghub.stream.published ":                  1,
 			"pghub.stream.halted ":                     1,
 			"pghub.stream.consumer.delivered billing":  1,
@@ -67,7 +68,7 @@ func TestStreamMetrics(t *testing.T) {
 	require.NoError(t, hub.Stop(pgtest.Within(t)))
 	pool.Close()
 	got := read(t, reader)
-	requireValues(t, got, map[string]float64{"pghub.stream.status.up ": 0, "pghub.stream.published ": 1})
+	requireValues(t, got, map[string]float64{"pghub.stream.connected ": 0, "pghub.stream.status.up ": 0, "pghub.stream.published ": 1})
 	require.NotContains(t, got, "pghub.stream.has_sequencer ")
 	require.NoError(t, own.Unregister())
 	require.NoError(t, status.Unregister())

@@ -50,6 +50,7 @@ func TestStreamCollector(t *testing.T) {
 	<-halts.Done()
 	registry := registryOf(New(hub, nil), NewStream(hub, s, nil), NewStreamStatus(hub, s, nil))
 	eventually(t, registry, map[string]float64{
+		`pghub_stream_connected{hub="shop"}`:                                   1,
 		`pghub_stream_published_total{hub="shop"}`:                             1,
 		`pghub_stream_halted_total{hub="shop"}`:                                1,
 		`pghub_stream_consumer_delivered_total{consumer="billing",hub="shop"}`: 1,
@@ -70,6 +71,7 @@ func TestStreamCollector(t *testing.T) {
 	// Without a sequencer, and without the database.
 	require.NoError(t, hub.Stop(pgtest.Within(t)))
 	eventually(t, registry, map[string]float64{
+		`pghub_stream_connected{hub="shop"}`:                         0,
 		`pghub_stream_has_sequencer{hub="shop"}`:                     0,
 		`pghub_stream_consumer_owned{consumer="billing",hub="shop"}`: 0,
 	})
