@@ -76,12 +76,12 @@ func (t *track) beginLocked(now cursor, since *cursor) (reads bool) {
 	case since.hasStart:
 		t.floors, t.at = t.client.gateway.past.history.starts(t.topics)
 	case ofStream && since.at.IsZero(), !ofStream && since.epoch == "":
-		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "unknown")})
+		t.tellMissingLocked("unknown")
 		return false
 	case ofStream:
 		t.at = since.at
 	case since.epoch != now.epoch: // of another process, which may have heard the same
-		t.client.put(item{kind: kindAdvisory, data: missingMessage(t.topics, "history")})
+		t.tellMissingLocked("history")
 		return false
 	default:
 		t.at = numbered(since.number)

@@ -156,6 +156,8 @@ type historySource struct{ *past }
 
 func (s historySource) has(topic string) bool { return !s.isLive(topic) }
 
+func (s historySource) id(at pghub.Position) string { return historyID(s.history.epoch, uint64(at.ID)) }
+
 func (s historySource) read(_ context.Context, after pghub.Position, floors map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
 	s.history.look(s.gateway.hub.Stats().Reconnects, s.gateway.hub.State() != pghub.StateListening)
 	for from := uint64(after.ID); ; {

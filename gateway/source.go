@@ -15,6 +15,8 @@ type source interface {
 	read(ctx context.Context, after pghub.Position, floors map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error)
 	// has says whether events of a topic come from the source.
 	has(topic string) bool
+	// id is a mark as clients show it.
+	id(at pghub.Position) string
 }
 
 // missing says that events after a mark cannot be had any more.
@@ -29,6 +31,8 @@ func (m *missing) Error() string { return "gateway: events are missing: " + m.re
 type streamSource struct{ *past }
 
 func (s streamSource) has(topic string) bool { return s.isLive(topic) }
+
+func (s streamSource) id(at pghub.Position) string { return at.String() }
 
 func (s streamSource) read(ctx context.Context, after pghub.Position, _ map[string]uint64, topics []string, add func(pghub.Position, item) bool) (all bool, err error) {
 	select {

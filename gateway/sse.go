@@ -261,7 +261,7 @@ func (s *eventStream) appendID(b []byte, it item) []byte {
 		}
 	default:
 	}
-	if id := idOf(it.data); it.kind == kindEvent && len(id) > 0 {
+	if id := idOf(it.data); len(id) > 0 { // an event's, or a gap's
 		if id[0] == '~' {
 			s.ofMemory = string(id)
 		} else {

@@ -184,6 +184,12 @@ func missingMessage(topics []string, reason string) []byte {
 	return append(append(append([]byte(`{"topic":null,"key":[],"value":{"action":"lag","dropped":null,"reason":"`+reason+`","topics":`), list...), `,"final":false}`...), '}')
 }
 
+// tellMissingLocked says that events are missing in front of the mark, which is the message's id: who comes back with it is not told again,
+// although no event may have come meanwhile.
+func (t *track) tellMissingLocked(reason string) {
+	t.client.put(item{kind: kindAdvisory, data: withID(missingMessage(t.topics, reason), t.source.id(t.at))})
+}
+
 // run reads until the client has caught up, or leaves, or wants none of the topics any more.
 func (t *track) run() {
 	c := t.client
@@ -223,8 +229,8 @@ func (t *track) goOn(err error) bool {
 	c := t.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.put(item{kind: kindAdvisory, data: missingMessage(t.topics, gone.reason)})
 	t.at = gone.until
+	t.tellMissingLocked(gone.reason)
 	return true
 }
 

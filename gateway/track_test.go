@@ -21,6 +21,8 @@ type scripted struct {
 
 func (s *scripted) has(string) bool { return true }
 
+func (s *scripted) id(at pghub.Position) string { return historyID("e", uint64(at.ID)) }
+
 func (s *scripted) read(ctx context.Context, after pghub.Position, _ map[string]uint64, _ []string, add func(pghub.Position, item) bool) (bool, error) {
 	s.reads++
 	if s.during != nil {

@@ -23,6 +23,8 @@ export interface PghubGap {
   /** How many events, if that is known. */
   dropped: number | null;
   topics: string[];
+  /** Where it ends, for `since`, as with an event: who goes on there does not have it again. Missing where the gateway keeps nothing of these topics. */
+  id?: string;
 }
 
 /** What the gateway says of itself and of its events. */

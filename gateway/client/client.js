@@ -308,7 +308,7 @@ export class Client {
     this.#watch();
     const m = this.#options.parse(text);
     if (m.op) return this.#answered(m);
-    if (m.topic === null) return this.#advised(m.value);
+    if (m.topic === null) return this.#advised(m.value, m.id);
     if (this.#leaving.has(m.topic)) return;
     const topic = this.#topicOf(m.topic);
     if (!topic) return;
@@ -320,7 +320,7 @@ export class Client {
     for (const s of topic.subscriptions) s._push({ type: "event", ...m });
   }
 
-  #advised(a) {
+  #advised(a, id) {
     this.#options.onAdvisory?.(a);
     const topics = a.topics?.filter(name => !this.#leaving.has(name));
     switch (a.action) {
@@ -339,7 +339,8 @@ export class Client {
         }
         break;
       case "lag":
-        this.#gap(topics ?? [...this.#topics.keys()], a.reason ?? "lag", a.dropped);
+        if (id) this.#passed(topics, id);
+        this.#gap(topics ?? [...this.#topics.keys()], a.reason ?? "lag", a.dropped, id);
         break;
       case "reconnect": // of the gateway to the database: what is kept by a stream has no gap
         this.#gap([...this.#topics.values()].filter(t => !t.ofStream).map(t => t.name), "database", null);
@@ -352,10 +353,18 @@ export class Client {
     if (live && topic.end && !isID(topic.cursor)) topic.cursor = topic.end; // it has had what there was since a time, or the beginning
   }
 
-  #gap(topics, reason, dropped) {
+  // passed has topics go on behind a gap: it is told once, although no event may come before the next connection.
+  #passed(names, id) {
+    for (const name of names) {
+      const topic = this.#topicOf(name);
+      if (topic) topic.cursor = moved(topic.cursor, id);
+    }
+  }
+
+  #gap(topics, reason, dropped, id) {
     const told = new Set();
     for (const name of topics) for (const s of this.#topicOf(name)?.subscriptions ?? []) told.add(s);
-    for (const s of told) s._push({ type: "gap", reason, dropped: dropped ?? null, topics: topics.filter(t => s.topics.includes(t)) });
+    for (const s of told) s._push({ type: "gap", reason, dropped: dropped ?? null, topics: topics.filter(t => s.topics.includes(t)), ...(id && { id }) });
   }
 }
 
@@ -457,16 +466,16 @@ function moved(cursor, id) {
   return id.startsWith("~") ? stream + id : id + memory;
 }
 
-// completed is a cursor with what it lacks of that of an answer. A number of another process is of no use any more: it has caused a gap.
+// completed is a cursor with what it lacks of that of an answer.
 function completed(cursor, since) {
   if (!isID(cursor)) return cursor;
   const had = parts(cursor), now = parts(since);
-  return (had.stream || now.stream) + (had.epoch === now.epoch ? had.memory : now.memory);
+  return (had.stream || now.stream) + (had.memory || now.memory);
 }
 
 function parts(cursor) {
-  const [, stream, memory, epoch] = /^([^~]*)(~?([^.]*).*)$/.exec(cursor);
-  return { stream, memory, epoch };
+  const [, stream, memory] = /^([^~]*)(.*)$/.exec(cursor);
+  return { stream, memory };
 }
 
 // A time, or "earliest", is none.
