@@ -43,6 +43,27 @@ func TestClientInNodeSubscribesAgain(t *testing.T) {
 	require.False(t, more, "%+v", l)
 }
 
+// So does one that a pattern stands for which was left before the gateway has named its topics.
+func TestClientInNodeLeavesAPatternAndBegins(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"a", "b"}, HistoryEvents: 100})
+	s := f.stream("topic=a", nil)
+	_, _ = s.until("subscribe") // so that it is remembered
+	f.notify("a", "e:1")
+	f.notify("a", "e:2")
+	_, _ = s.some(2)
+	next := saying(t, nodeCommand(t, "leftpattern.mjs", clientFile(t), f.url("/")))
+	got := awaited(t, next, "ready")
+	f.notify("a", `e:"end"`)
+	for l, more := next(); more; l, more = next() {
+		got = append(got, l)
+	}
+	values := []string{}
+	for _, l := range got {
+		values = append(values, l.Type+l.Value)
+	}
+	require.Equal(t, []string{"event1", "event2", `event"end"`}, values)
+}
+
 // A gateway that is new has not what the last one remembered, once: from then on it remembers itself.
 func TestClientInNodeHasOneGapOfARestart(t *testing.T) {
 	cfg := gateway.Config{Topics: []string{"a"}, HistoryEvents: 100}
@@ -106,4 +127,12 @@ func TestClientNoticesThatNobodyIsThere(t *testing.T) {
 
 func TestClientLeavesATopicWhole(t *testing.T) {
 	scripted(t, "leftBehind", "notLeft", "patternLeft")
+}
+
+func TestClientTriesAgainToLeave(t *testing.T) {
+	scripted(t, "leftLater")
+}
+
+func TestClientLeavesWhatItBegins(t *testing.T) {
+	scripted(t, "patternLeftAndBegun", "leftAndBegun", "patternBetween")
 }

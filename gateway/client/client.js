@@ -36,6 +36,7 @@ export class Client {
   #patterns = new Map(); // pattern -> a topic in the place of those that it stands for, until the gateway has named them
   #behind = new Set(); // names of topics whose events come from the past just now
   #leaving = new Map(); // name -> id of its unsubscription: what comes until that is answered is of a subscription that has ended
+  #unleft = new Set(); // names whose unsubscription was refused: it is tried again
 
   constructor(url, options = {}) {
     const base = new URL(url, globalThis.location?.href);
@@ -67,9 +68,9 @@ export class Client {
   }
 
   // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way. unkept: it was to begin in the past, of
-  // which this gateway keeps nothing.
+  // which this gateway keeps nothing. waits: it is to begin somewhere, but the gateway may have it still, and would go on with that.
   #begin(among, name, cursor) {
-    const topic = { name, cursor, begun: false, live: false, subscriptions: new Set() };
+    const topic = { name, cursor, begun: false, live: false, waits: false, subscriptions: new Set() };
     if (among === this.#patterns) topic.matches = glob(name);
     among.set(name, topic);
     return topic;
@@ -156,6 +157,7 @@ export class Client {
     this.#asked.clear();
     this.#behind.clear();
     this.#leaving.clear();
+    this.#unleft.clear();
     for (const topic of this.#topics.values()) topic.live = false;
     this.#say("waiting", reason);
     // Full jitter: clients that were cut off together do not come back together.
@@ -178,6 +180,12 @@ export class Client {
     }, this.#options.pingInterval);
   }
 
+  // later does something in a while, if the connection is the same then.
+  #later(act) {
+    const socket = this.#socket;
+    setTimeout(() => { if (socket === this.#socket) act(); }, this.#options.minDelay + Math.random() * 1000);
+  }
+
   #send(operation) {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(operation));
   }
@@ -189,6 +197,8 @@ export class Client {
     const groups = new Map();
     for (const t of topics) {
       if (!this.#isWanted(t)) continue;
+      t.waits = t.cursor !== "" && !t.begun && this.#mayHave();
+      if (t.waits) continue;
       const group = t.matches ? t : t.cursor;
       groups.set(group, [...(groups.get(group) ?? []), t]);
     }
@@ -197,6 +207,16 @@ export class Client {
       this.#asked.set(id, group);
       this.#send({ op: "subscribe", id, topics: group.map(t => t.matches ? t.name : literal(t.name)), since: group[0].cursor || undefined });
     }
+  }
+
+  #askWaiting() {
+    this.#ask([...this.#topics.values(), ...this.#patterns.values()].filter(t => t.waits));
+  }
+
+  // mayHave says whether the gateway may have topics that it ought not to: by a pattern that was left before it was answered, by
+  // a refused unsubscription, or by a subscription that came behind one.
+  #mayHave() {
+    return this.#unleft.size > 0 || [...this.#asked.values()].some(asked => asked.some(t => this.#isWanted(t) ? t.waits : t.matches));
   }
 
   #leave(subscription) {
@@ -216,15 +236,33 @@ export class Client {
     const id = ++this.#lastID;
     for (const name of names) {
       this.#leaving.set(name, id);
+      this.#unleft.delete(name);
       this.#behind.delete(name);
     }
     this.#send({ op: "unsubscribe", id, topics: names.map(literal) });
   }
 
+  // leaveLater tries an unsubscription again. What is to begin somewhere begins behind it, also where it was asked for already.
+  #leaveLater(names) {
+    for (const name of names) {
+      this.#unleft.add(name);
+      for (const t of [...this.#topics.values(), ...this.#patterns.values()]) {
+        if ((t.matches ? t.matches.test(name) : t.name === name) && t.cursor && !t.begun) t.waits = true;
+      }
+    }
+    this.#later(() => {
+      const unwanted = [...this.#unleft].filter(name => !this.#topicOf(name));
+      this.#unleft.clear();
+      this.#unsubscribe(unwanted);
+      this.#askWaiting();
+    });
+  }
+
   // topicOf is the topic of that name, one that a pattern has been asked for too.
   #topicOf(name) {
-    for (const pattern of this.#patterns.values()) if (pattern.matches.test(name)) this.#expand(pattern, name);
-    return this.#topics.get(name);
+    for (const pattern of this.#patterns.values()) if (!pattern.waits && pattern.matches.test(name)) this.#expand(pattern, name);
+    const topic = this.#topics.get(name);
+    return topic?.waits ? undefined : topic;
   }
 
   #expand(pattern, name) {
@@ -240,7 +278,7 @@ export class Client {
 
   // settle has the topics that a pattern stands for take its place.
   #settle(pattern, names) {
-    if (!this.#isWanted(pattern)) { // left meanwhile
+    if (!this.#isWanted(pattern) || pattern.waits) { // left meanwhile, or asked for too early
       this.#unsubscribe(names.filter(name => !this.#topicOf(name)));
       return [];
     }
@@ -260,14 +298,21 @@ export class Client {
   }
 
   #answered(m) {
-    for (const [name, id] of this.#leaving) if (id === m.id) this.#leaving.delete(name);
+    const left = [...this.#leaving].filter(([, id]) => id === m.id).map(([name]) => name);
+    for (const name of left) this.#leaving.delete(name);
+    if (left.length && passing.has(m.error)) this.#leaveLater(left);
     const asked = this.#asked.get(m.id);
     this.#asked.delete(m.id);
-    if (!asked) return;
-    let topics = asked.filter(t => this.#isWanted(t));
+    if (asked) this.#subscribed(m, asked);
+    this.#askWaiting();
+  }
+
+  #subscribed(m, asked) {
+    let topics = asked.filter(t => this.#isWanted(t) && !t.waits);
     if (m.op === "subscribed") {
       if (asked[0].matches) topics = this.#settle(asked[0], m.topics);
       for (const topic of topics) {
+        if (this.#leaving.has(topic.name)) continue; // it was asked for once more behind that
         topic.end = m.since;
         this.#goLive(topic, !this.#behind.has(topic.name));
         if (!m.since && topic.begun) this.#gap([topic.name], "disconnect", null); // nothing is kept
@@ -287,9 +332,7 @@ export class Client {
         return this.#ask(topics);
       }
       if (passing.has(m.error)) {
-        const socket = this.#socket;
-        setTimeout(() => { if (socket === this.#socket) this.#ask(topics); }, this.#options.minDelay + Math.random() * 1000);
-        return;
+        return this.#later(() => this.#ask(topics));
       }
       const error = new PghubError(m.error, m.message, m.topic);
       let refused = topics.filter(t => t.name === m.topic);

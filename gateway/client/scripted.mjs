@@ -50,6 +50,8 @@ async function opened() {
   return Socket.last;
 }
 
+const tooMany = id => ({ op: "error", id, error: "too_many_operations", message: "later" });
+
 const { connect } = await import(pathToFileURL(process.argv[2]));
 const settings = { WebSocket: Socket, minDelay: 10, maxDelay: 10, pingInterval: 100, pingTimeout: 300 };
 
@@ -121,7 +123,7 @@ const cases = {
     const client = connect("http://gateway/", settings), socket = await opened();
     client.subscribe("a").close();
     const second = client.subscribe("a");
-    socket.says({ op: "error", id: 2, error: "too_many_operations", message: "later" });
+    socket.says(tooMany(2));
     socket.says({ topic: "a", key: [], value: 1 });
     assert.equal((await second.next()).value.value, 1);
     second.close();
@@ -136,6 +138,92 @@ const cases = {
     const last = client.subscribe("a");
     (await opened()).says({ topic: "a", key: [], value: 3 });
     assert.equal((await last.next()).value.value, 3);
+    client.close();
+  },
+
+  // An unsubscription that was refused is tried again, for what nobody wants meanwhile.
+  async leftLater() {
+    const client = connect("http://gateway/", { ...settings, pingInterval: 60_000 }), socket = await opened();
+    client.subscribe("a", "b").close();
+    socket.asked();
+    socket.says(tooMany(2));
+    client.subscribe("b");
+    assert.deepEqual(socket.asked(), [{ op: "subscribe", id: 3, topics: ["b"] }]);
+    await pass(5_000);
+    assert.deepEqual(socket.asked(), [{ op: "unsubscribe", id: 4, topics: ["a"] }]);
+    socket.says(tooMany(4));
+    await pass(5_000);
+    assert.deepEqual(socket.asked(), [{ op: "unsubscribe", id: 5, topics: ["a"] }]);
+    socket.says({ op: "unsubscribed", id: 5, topics: ["a"] });
+    await pass(5_000);
+    assert.deepEqual(socket.asked(), []);
+    client.subscribe("c").close();
+    socket.says(tooMany(7));
+    client.reconnect(); // another connection has nothing that is to be left
+    const anew = await opened();
+    anew.asked();
+    await pass(5_000);
+    assert.deepEqual(anew.asked(), []);
+    client.close();
+  },
+
+  // Where an unsubscription was refused, a subscription with a beginning of its own waits for the next one, whatever was answered.
+  async leftAndBegun() {
+    const begun = { op: "subscribed", topics: ["a"], since: "~e.9" };
+    for (const [wanted, answer] of [["a", { ...begun, id: 3 }], ["a", tooMany(3)], ["?", { ...begun, id: 3 }], ["?", tooMany(3)], ["a", null]]) {
+      const client = connect("http://gateway/", { ...settings, pingInterval: 60_000 }), socket = await opened();
+      client.subscribe("a").close();
+      let second = client.subscribe(wanted, { since: "earliest" });
+      socket.asked();
+      socket.says(tooMany(2));
+      if (answer) socket.says(answer);
+      else {
+        second.close(); // and once more, when it is known
+        second = client.subscribe(wanted, { since: "earliest" });
+      }
+      socket.says({ topic: "a", key: [], value: 9, id: "~e.9" }); // of the first subscription
+      socket.advises({ action: "lag", topics: ["a"], dropped: 1 });
+      await pass(5_000);
+      const asked = socket.asked(), last = asked.at(-1);
+      assert.equal(asked.findLast(o => o.op === "unsubscribe").topics[0], "a");
+      assert.deepEqual(last, { op: "subscribe", id: last.id, topics: [wanted], since: "earliest" });
+      for (const { op, id } of asked) socket.says({ op: op + "d", id, topics: ["a"], since: "~e.9" });
+      socket.says({ topic: "a", key: [], value: 1, id: "~e.1" });
+      assert.equal((await second.next()).value.value, 1);
+      client.close();
+    }
+  },
+
+  // A topic with a beginning of its own, which the gateway may have by a pattern that was left, is left before it is subscribed to.
+  async patternLeftAndBegun() {
+    for (const wanted of ["a", "?"]) {
+      const client = connect("http://gateway/", settings), socket = await opened();
+      client.subscribe("*").close();
+      const second = client.subscribe(wanted, { since: "earliest" });
+      socket.says({ topic: "a", key: [], value: 9, id: "~e.9" }); // by the pattern
+      socket.says({ op: "subscribed", id: 1, topics: ["a", "other"], since: "~e.9" });
+      const asked = socket.asked().slice(1);
+      assert.deepEqual(asked.map(({ op, topics, since }) => ({ op, topics, since })), [
+        { op: "unsubscribe", topics: ["a", "other"], since: undefined }, { op: "subscribe", topics: [wanted], since: "earliest" },
+      ]);
+      socket.says({ op: "unsubscribed", id: asked[0].id, topics: ["a", "other"] });
+      socket.says({ topic: "a", key: [], value: 1, id: "~e.1" });
+      assert.equal((await second.next()).value.value, 1);
+      client.close();
+    }
+  },
+
+  // The answer to a pattern that was asked for before that says nothing of it.
+  async patternBetween() {
+    const client = connect("http://gateway/", settings), socket = await opened();
+    client.subscribe("*").close();
+    client.subscribe("?");
+    client.subscribe("a", { since: "earliest" });
+    socket.says({ op: "subscribed", id: 1, topics: ["a", "other"], since: "~e.9" });
+    assert.equal(socket.asked().at(-1).since, "earliest");
+    socket.says({ op: "subscribed", id: 2, topics: ["a"], since: "~e.9" });
+    client.reconnect();
+    assert.deepEqual((await opened()).asked().map(o => o.since), ["earliest"]);
     client.close();
   },
 
