@@ -153,13 +153,14 @@ func TestViewerAsksForAToken(t *testing.T) {
 		Authorize: func(r *http.Request, _ gateway.Access) error { return asks(r.Header, r.URL.RawQuery) },
 	})
 	ctx := browser.New(t)
-	browser.Do(ctx, t, chromedp.Navigate(f.url("/")),
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/#topic=kept")),
 		browser.Becomes(`!document.querySelector("#access").hidden && document.querySelector("#why").innerText.includes("a valid token")`),
 		chromedp.SendKeys(chromedp.CSS("#token"), "wrong"+kb.Enter),
 		browser.Becomes(`!document.querySelector("#access").hidden && document.querySelector("#why").innerText.includes("a valid token") && document.querySelector("#token").value === ""`))
 	browser.Picture(ctx, t, "viewer-token")
 	browser.Do(ctx, t, chromedp.SendKeys(chromedp.CSS("#token"), "open (sesame)"+kb.Enter),
-		browser.Becomes(`document.querySelector("#state").dataset.state === "connected" && document.querySelector("#access").hidden && document.querySelector("#why").innerText === ""`))
+		browser.Becomes(`document.querySelector("#state").dataset.state === "connected" && document.querySelector("#access").hidden && document.querySelector("#why").innerText === ""`),
+		browser.Becomes(`document.querySelector('#topics li[data-active="true"]')?.innerText.includes("kept")`))
 
 	// As part of the address it is taken out of it, and goes on working in this tab.
 	browser.Do(ctx, t, chromedp.Evaluate[chromedp.Void](`sessionStorage.clear()`),
@@ -194,4 +195,46 @@ func TestViewerReplays(t *testing.T) {
 	browser.Do(ctx, t, hasRow("connected again"), browser.Becomes(`document.querySelector("#count").innerText.startsWith("4 events")`),
 		chromedp.EmulateViewport(400, 800), browser.Becomes(`document.querySelector(".stream").getBoundingClientRect().top < document.querySelector(".side").getBoundingClientRect().top`))
 	browser.Picture(ctx, t, "viewer-replay-phone")
+}
+
+// What waits while the page is paused goes on waiting, whatever is done to the filter, and is counted whole.
+func TestViewerCountsWhatWaits(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}})
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/#topic=t")), browser.Becomes(`document.querySelector('#topics li[data-active="true"]') !== null`))
+	f.notify("t", `e:"before"`)
+	browser.Do(ctx, t, hasRow("before"), chromedp.Focus(chromedp.CSS("#events")), chromedp.KeyEvent("p"))
+	const many = 1500 // more than the page keeps
+	_, err := f.pool.Exec(f.ctx(), `SELECT pg_notify('t', 'e' || n || ':"meanwhile"') FROM generate_series(1, $1) AS n`, many)
+	require.NoError(t, err)
+	count := func(text string) browser.Step {
+		return browser.Becomes(`document.querySelector("#count").innerText === %q`, text)
+	}
+	browser.Do(ctx, t, count("1,501 events, 1,500 waiting"), hasRow("before"),
+		chromedp.SendKeys(chromedp.CSS("#topic"), "other"+kb.Enter), // its advisory is no event
+		browser.Becomes(`document.querySelectorAll('#topics li[data-active="true"]').length === 2`),
+		shortcutFrom("#events", "/", "filter"), chromedp.KeyEvent("before"),
+		browser.Becomes(`document.querySelector("#count").innerText.endsWith(" 1 of 2 lines match, 1,500 waiting")`), hasRow("before"),
+		browser.Becomes(`!document.querySelector("#events").innerText.includes("meanwhile")`),
+		chromedp.SendKeys(chromedp.CSS("#filter"), strings.Repeat(kb.Backspace, 6)), count("1,501 events, 1,500 waiting"),
+		chromedp.Click(chromedp.CSS("#pause")), count("1,501 events"), hasRow("meanwhile"),
+		chromedp.Click(chromedp.CSS("#pause")), chromedp.Click(chromedp.CSS("#clear")), count("0 events"))
+}
+
+// shortcutFrom presses a key as shortcut does, away from a field.
+func shortcutFrom(element, key, field string) browser.Step {
+	return chromedp.Steps(chromedp.Focus(chromedp.CSS(element)), shortcut(key, field))
+}
+
+// The page says that there is no server, and goes on when there is one again.
+func TestViewerSaysThatTheServerCannotBeReached(t *testing.T) {
+	f := newFixture(t, gateway.Config{Topics: []string{"t"}})
+	proxy := f.behindProxy()
+	ctx := browser.New(t)
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/#topic=t")), browser.Becomes(`document.querySelector('#topics li[data-active="true"]') !== null`))
+	require.NoError(t, proxy.Refuse(true))
+	proxy.Reset()
+	browser.Do(ctx, t, browser.Becomes(`document.querySelector("#why").innerText === "the server cannot be reached" && document.querySelector("#state").innerText === "offline"`))
+	require.NoError(t, proxy.Refuse(false))
+	browser.Do(ctx, t, browser.Becomes(`document.querySelector("#why").innerText === "" && document.querySelector("#state").innerText === "connected"`))
 }

@@ -31,7 +31,7 @@ function address(path) {
 
 // The token is kept for this tab, and taken out of the address: that is copied, kept in histories and sent to others.
 const tokenKey = "pghub-token " + location.pathname;
-let token = null;
+let token = null, refused; // refused: the token, or the lack of one, that the gateway does not take
 try { token = sessionStorage.getItem(tokenKey); } catch { /* not kept */ }
 function setToken(text) {
   token = text || null;
@@ -54,30 +54,21 @@ function say(why, askForToken) {
   if (askForToken && !asked) $("token").focus();
 }
 
-// whyNot finds out why there is no connection: a WebSocket does not say.
-async function whyNot() {
-  try {
-    const response = await fetch(address("stats"), { headers: headers(), cache: "no-store" });
-    if (client.state === "open") return;
-    if (response.ok) return say("the server takes no more clients at the moment", false);
-    const problem = await response.json();
-    say(problem.message, response.status === 401);
-  } catch {
-    say("the server cannot be reached", false);
-  }
-}
+// tokenToTry is asked for before each attempt to connect. None is made before another token is typed.
+const tokenToTry = () => token === refused ? new Promise(() => {}) : token;
 
 $("access").onsubmit = submitted => {
   submitted.preventDefault();
   setToken($("token").value);
   $("token").value = "";
+  refused = undefined;
   client.reconnect();
 };
 
-function stateIs(state, reason) {
+function stateIs(state, reason, error) {
   switch (state) {
     case "connecting":
-      setState("connecting", "connecting");
+      if (token !== refused) setState("connecting", "connecting");
       break;
     case "open":
       setState("connected", "connected");
@@ -87,13 +78,15 @@ function stateIs(state, reason) {
       connected = true;
       break;
     case "waiting":
+    case "refused":
       setState("offline", "offline");
+      if (error?.code === "not_authorized") refused = token;
+      if (!connected) say(reason, error?.code === "not_authorized");
       if (!lost) row("gap", "gateway", "", `${connected ? "connection lost" : "no connection"} (${reason})`);
       lost = true;
       connected = false;
       active.clear();
       renderTopics();
-      whyNot();
   }
 }
 
@@ -196,13 +189,15 @@ $("subscribe").onsubmit = submitted => {
 
 // ---- events: rows are kept as data, and shown once a frame
 
-let rows = [], fresh = [], total = 0, paused = false, scheduled = false;
+// rows are those that are shown, fresh those that are to be; waiting counts the events among these, those too that are too many to be kept.
+let rows = [], fresh = [], total = 0, waiting = 0, paused = false, scheduled = false;
 
 function row(kind, topic, key, value, note = "", id = "") {
   const r = { kind, topic, key, value, note, id, at: new Date() };
-  if (kind === "event" || kind === "undecodable") total++;
-  rows.unshift(r);
-  rows.length = Math.min(rows.length, most);
+  if (kind === "event" || kind === "undecodable") {
+    total++;
+    waiting++;
+  }
   fresh.unshift(r);
   fresh.length = Math.min(fresh.length, most);
   if (!scheduled) {
@@ -217,22 +212,20 @@ function render() {
   const list = $("events");
   if (!paused) {
     list.prepend(...fresh.filter(matches).map(element));
+    rows = [...fresh, ...rows].slice(0, most);
     fresh = [];
+    waiting = 0;
     while (list.childElementCount > most) list.lastElementChild.remove();
   }
-  $("no-events").hidden = rows.length > 0;
-  const waiting = fresh.length ? `, ${fresh.length} waiting` : "";
+  $("no-events").hidden = rows.length + fresh.length > 0;
   const found = $("filter").value ? `, ${rows.filter(matches).length} of ${rows.length} lines match` : "";
-  $("count").textContent = `${total.toLocaleString("en")} event${total === 1 ? "" : "s"}${found}${waiting}`;
+  $("count").textContent = `${total.toLocaleString("en")} event${total === 1 ? "" : "s"}${found}${waiting ? `, ${waiting.toLocaleString("en")} waiting` : ""}`;
 }
 
+// renderAll shows anew what is shown: what waits goes on waiting.
 function renderAll() {
-  $("events").replaceChildren();
-  fresh = rows.slice();
-  const was = paused;
-  paused = false;
+  $("events").replaceChildren(...rows.filter(matches).map(element));
   render();
-  paused = was;
 }
 
 function element(r) {
@@ -307,7 +300,7 @@ function setPaused(on) {
 
 $("filter").oninput = renderAll;
 $("pause").onclick = () => setPaused(!paused);
-$("clear").onclick = () => { rows = []; fresh = []; total = 0; renderAll(); };
+$("clear").onclick = () => { rows = []; fresh = []; total = waiting = 0; renderAll(); };
 
 // ---- publishing
 
@@ -353,6 +346,6 @@ $("theme").onclick = () => setTheme(themes[(themes.indexOf(document.documentElem
 let theme = "auto";
 try { theme = localStorage.getItem("pghub-theme") ?? theme; } catch { /* not kept */ }
 setTheme(themes.includes(theme) ? theme : "auto");
-const client = connect(location.href.replace(/#.*/, ""), { token: () => token, parse, onState: stateIs, onAdvisory: advised });
+const client = connect(location.href.replace(/#.*/, ""), { token: tokenToTry, parse, onState: stateIs, onAdvisory: advised });
 for (const topic of new Set(new URLSearchParams(location.hash.slice(1)).getAll("topic"))) follow(topic);
 renderTopics();
