@@ -42,19 +42,33 @@ func newAdmission(cfg *Config) *admission {
 func (a *admission) enter(c *client) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.hasRoomLocked(c.address); err != nil {
+		return err
+	}
 	from := a.addressLocked(c.address)
-	defer a.forgetLocked(c.address) // if there is nothing of it
+	a.clients[c] = struct{}{}
+	from.clients++
+	a.byKind[c.transport]++
+	return nil
+}
+
+// hasRoom says why a client of an address would be refused; nil: it would not.
+func (a *admission) hasRoom(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hasRoomLocked(name)
+}
+
+func (a *admission) hasRoomLocked(name string) error {
+	from := a.addresses[name]
 	switch {
 	case a.closed:
 		return &shuttingDown
 	case len(a.clients) >= a.cfg.MaxClients:
 		return &tooManyClients
-	case from.clients >= a.cfg.MaxClientsPerAddress:
+	case from != nil && from.clients >= a.cfg.MaxClientsPerAddress:
 		return &tooManyFromAddress
 	}
-	a.clients[c] = struct{}{}
-	from.clients++
-	a.byKind[c.transport]++
 	return nil
 }
 

@@ -41,8 +41,8 @@ type client struct {
 // newClient admits a client, who holds topics but is not subscribed to them: see listen. Its outbox has no writer yet.
 // Whoever gets it calls leave. What refuses it refuses it before it has a consumer: that would outlive it by a moment.
 func (g *Gateway) newClient(r *http.Request, via transport, raw bool, topics ...string) (*client, error) {
-	if g.hub.State() == pghub.StateIdle {
-		return nil, &notListening // a hub that is not started takes subscriptions that are not in effect
+	if err := g.hasRoom(r); err != nil {
+		return nil, err
 	}
 	c := &client{
 		gateway:   g,
@@ -80,6 +80,14 @@ func (g *Gateway) newClient(r *http.Request, via transport, raw bool, topics ...
 	}
 	g.counters.accepted.Add(1)
 	return c, nil
+}
+
+// hasRoom says why a client of this request would be refused now; nil: it would not.
+func (g *Gateway) hasRoom(r *http.Request) error {
+	if g.hub.State() == pghub.StateIdle {
+		return &notListening // a hub that is not started takes subscriptions that are not in effect
+	}
+	return g.admission.hasRoom(g.addressOf(r))
 }
 
 // handle is the consumer's handler: it moves an event into the outbox, and never waits.

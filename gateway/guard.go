@@ -20,6 +20,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 		AllowOriginVaryRequestFunc: func(r *http.Request, _ string) (bool, []string) { return g.originAllowed(r), nil },
 		AllowedMethods:             []string{http.MethodGet, http.MethodPost},
 		AllowedHeaders:             []string{"Authorization", "Content-Type", "Last-Event-ID"},
+		ExposedHeaders:             []string{"Retry-After"},
 		AllowCredentials:           g.cfg.AllowCredentials,
 		MaxAge:                     600,
 	}).Handler(next)

@@ -59,14 +59,19 @@ func (g *Gateway) serveListen(w http.ResponseWriter, r *http.Request) {
 	g.open(w, r, c, false)
 }
 
-// serveWebSocket serves many topics, which the client asks for in messages.
+// serveWebSocket serves many topics, which the client asks for in messages. Asked for as a page it says why a WebSocket would be
+// refused: to the pages of a browser a handshake that fails says nothing.
 func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Upgrade") == "" {
-		w.Header().Set("Upgrade", "websocket")
-		g.refuse(w, r, &upgradeRequired)
+	if err := g.authorize(r, Access{Action: ActionConnect}); err != nil {
+		g.refuse(w, r, err)
 		return
 	}
-	if err := g.authorize(r, Access{Action: ActionConnect}); err != nil {
+	if r.Header.Get("Upgrade") == "" {
+		err := g.hasRoom(r)
+		if err == nil {
+			w.Header().Set("Upgrade", "websocket")
+			err = &upgradeRequired
+		}
 		g.refuse(w, r, err)
 		return
 	}

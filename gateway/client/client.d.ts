@@ -37,13 +37,23 @@ export interface PghubAdvisory {
   final: boolean;
 }
 
-export type State = "connecting" | "open" | "waiting" | "closed";
+/**
+ * waiting: for the next attempt to connect · refused: the gateway does not let this client in (401, 403), and another attempt would not help; subscriptions
+ * have failed, and new ones do. {@link Client.reconnect} makes another attempt.
+ */
+export type State = "connecting" | "open" | "waiting" | "refused" | "closed";
 
 export interface Options {
-  /** Shown to the gateway. A function is asked before each attempt to connect. */
+  /**
+   * Shown to the gateway. A function is asked before each attempt to connect: where a token is refused the next one is tried. The client is refused when
+   * it gives the same one again. One that rejects is asked again later.
+   */
   token?: string | (() => string | Promise<string>);
-  /** Called when the state changes; reason says why the connection is lost. */
-  onState?: (state: State, reason?: string) => void;
+  /**
+   * Called when the state changes; reason says why there is no connection. error is there if the gateway itself has refused to open one: code and message
+   * are those of its answer, too_many_clients for example. Where it said when to come back, the next attempt is not made before that.
+   */
+  onState?: (state: State, reason?: string, error?: PghubError) => void;
   /** Called with each advisory of the gateway, as its README has them, before the gap that one may cause: to show that the database is away, for example. */
   onAdvisory?: (advisory: PghubAdvisory) => void;
   /** Milliseconds to the next attempt: a random time up to minDelay (250) doubled each time, at most maxDelay (10,000). */

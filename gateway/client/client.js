@@ -25,10 +25,18 @@ const passing = new Set(["not_connected", "too_many_clients", "too_many_topics_t
 
 const defaults = { minDelay: 250, maxDelay: 10_000, pingInterval: 25_000, pingTimeout: 10_000, maxQueue: 10_000, parse: JSON.parse };
 
+// How long a connection has to hold until the next attempt after it is a first one again: a gateway may open and close at once.
+const steadyAfter = 5000;
+
+// What a server may have a client wait.
+const longest = 3_600_000;
+
 export class Client {
   #url; #options;
   #socket = null; #open = false; #closed = false;
-  #retry; #attempts = 0; #attempt;
+  #retry; #attempts = 0; #attempt; #steady;
+  #denied = null; // the token that was refused last, and the error
+  #refusal = null; // the error that is final
   #ping; #pong;
   #lastID = 0;
   #asked = new Map(); // id of an operation -> what was asked for
@@ -46,7 +54,7 @@ export class Client {
     this.#connect();
   }
 
-  /** "connecting", "open", "waiting" or "closed". */
+  /** "connecting", "open", "waiting", "refused" or "closed". */
   state = "connecting";
 
   subscribe(...topics) {
@@ -54,6 +62,10 @@ export class Client {
     if (this.#closed) throw new PghubError("closed", "the client is closed");
     if (!topics.length) throw new PghubError("bad_request", "name a topic");
     const subscription = new Subscription(options.maxQueue ?? this.#options.maxQueue, () => this.#leave(subscription));
+    if (this.#refusal) {
+      subscription._fail(this.#refusal);
+      return subscription;
+    }
     const fresh = [];
     for (const text of topics) {
       const [among, name] = isPattern(text) ? [this.#patterns, text] : [this.#topics, text.replace(/\\([*?[])/g, "$1")];
@@ -87,6 +99,7 @@ export class Client {
     this.#lost("connecting anew");
     clearTimeout(this.#retry);
     this.#attempts = 0;
+    this.#denied = this.#refusal = null;
     socket?.close(1000);
     this.#connect();
   }
@@ -95,6 +108,7 @@ export class Client {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopTimers();
+    this.#attempt?.abort();
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(1000);
@@ -102,13 +116,14 @@ export class Client {
     this.#say("closed");
   }
 
-  #say(state, reason) {
+  #say(state, reason, error) {
     this.state = state;
-    this.#options.onState?.(state, reason);
+    this.#options.onState?.(state, reason, error);
   }
 
   #stopTimers() {
     clearTimeout(this.#retry);
+    clearTimeout(this.#steady);
     clearTimeout(this.#ping);
     clearTimeout(this.#pong);
   }
@@ -116,12 +131,14 @@ export class Client {
   // ---- the connection
 
   async #connect() {
-    const attempt = this.#attempt = {}; // that of reconnect may be made while a token is waited for
+    this.#attempt?.abort();
+    const attempt = this.#attempt = new AbortController(); // that of reconnect may be made while a token is waited for
     this.#say("connecting");
-    let socket;
+    let socket, token;
     try {
-      const token = typeof this.#options.token === "function" ? await this.#options.token() : this.#options.token;
+      token = typeof this.#options.token === "function" ? await this.#options.token() : this.#options.token;
       if (this.#closed || attempt !== this.#attempt) return;
+      if (this.#denied && this.#denied.token === token) return this.#refuse(this.#denied.error); // there is no other
       const WebSocket = this.#options.WebSocket ?? globalThis.WebSocket;
       socket = new WebSocket(this.#url, token ? ["pghub", "pghub.token." + escaped(token)] : ["pghub"]);
     } catch (error) {
@@ -132,7 +149,8 @@ export class Client {
     socket.onopen = () => {
       if (socket !== this.#socket) return;
       this.#open = true;
-      this.#attempts = 0;
+      this.#denied = null;
+      this.#steady = setTimeout(() => { this.#attempts = 0; }, steadyAfter);
       this.#say("open");
       this.#watch();
       // What a pattern has already been found to stand for goes on where it is: the pattern begins only what is new.
@@ -144,12 +162,51 @@ export class Client {
     };
     socket.onclose = closed => {
       if (socket !== this.#socket) return;
-      this.#lost(closed.reason || `closed with code ${closed.code}`);
+      if (this.#open) this.#lost(closed.reason || `closed with code ${closed.code}`);
+      else this.#askWhy(attempt, token);
     };
-    socket.onerror = () => {}; // onclose follows
+    socket.onerror = () => {
+      // onclose follows, but not in Node 20 and 22 where a WebSocket has not opened.
+      if (socket === this.#socket && !this.#open) this.#askWhy(attempt, token);
+    };
   }
 
-  #lost(reason) {
+  // askWhy finds out why the gateway has opened no WebSocket: the platform does not say.
+  async #askWhy(attempt, token) {
+    this.#socket = null;
+    const url = new URL(this.#url), limit = setTimeout(() => attempt.abort(), this.#options.pingTimeout);
+    url.protocol = url.protocol.replace("ws", "http");
+    let reason = "the server cannot be reached", error, status, after;
+    try {
+      const response = await fetch(url, {
+        headers: token ? { Authorization: "Bearer " + token } : {}, credentials: token ? "same-origin" : "include", cache: "no-store", signal: attempt.signal,
+      });
+      status = response.status;
+      after = 1000 * response.headers.get("Retry-After");
+      reason = status === 426 ? "the server answers, but opens no WebSocket" : `the server answered with status ${status}`;
+      const { error: code, message } = await response.json();
+      if (code && status !== 426) error = new PghubError(code, reason = message);
+    } catch { /* it is as it is */ }
+    clearTimeout(limit);
+    if (this.#closed || attempt !== this.#attempt) return;
+    if (error && (status === 401 || status === 403)) {
+      // Another token may mend it.
+      if (error.code !== "not_authorized" || typeof this.#options.token !== "function") return this.#refuse(error);
+      this.#denied = { token, error };
+    }
+    this.#lost(reason, error, after);
+  }
+
+  // refuse ends all that waits for events. Another attempt is made by reconnect.
+  #refuse(error) {
+    this.#stopTimers();
+    this.#refusal = error;
+    for (const topic of [...this.#topics.values(), ...this.#patterns.values()]) for (const s of [...topic.subscriptions]) s._fail(error);
+    this.#say("refused", error.message, error);
+  }
+
+  // lost has the next attempt be made, at the earliest after so many milliseconds.
+  #lost(reason, error, after) {
     if (this.#closed) return;
     this.#stopTimers();
     this.#socket = null;
@@ -159,10 +216,10 @@ export class Client {
     this.#leaving.clear();
     this.#unleft.clear();
     for (const topic of this.#topics.values()) topic.live = false;
-    this.#say("waiting", reason);
+    this.#say("waiting", reason, error);
     // Full jitter: clients that were cut off together do not come back together.
     const most = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** this.#attempts++);
-    this.#retry = setTimeout(() => this.#connect(), Math.random() * most);
+    this.#retry = setTimeout(() => this.#connect(), Math.min(after || 0, longest) + Math.random() * most);
   }
 
   // watch finds out whether the other side is still there: a browser does not. Each message shows it, also one that comes before the

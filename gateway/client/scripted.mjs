@@ -32,16 +32,34 @@ const done = () => new Promise(resolve => setImmediate(resolve));
 
 class Socket {
   static last;
+  static made = 0;
   readyState = 0;
   sent = [];
-  constructor() { Socket.last = this; }
+  constructor(url, protocols) {
+    Socket.last = this;
+    Socket.made++;
+    this.protocols = protocols;
+  }
   send(text) { this.sent.push(JSON.parse(text)); }
   close() { this.readyState = 3; }
   says(message) { this.onmessage({ data: JSON.stringify(message) }); }
+  closes(code) {
+    this.readyState = 3;
+    this.onclose({ code, reason: "" });
+  }
   advises(value) { this.says({ topic: null, key: [], value }); }
   // asked returns what the client has sent since it was last looked at.
   asked() { return this.sent.splice(0); }
 }
+
+// What the gateway says to who asks why it has opened no WebSocket; null: it cannot be reached.
+let problem = null, asked = [];
+globalThis.fetch = async (url, { headers }) => {
+  asked.push([String(url), headers.Authorization]);
+  if (!problem) throw new TypeError("fetch failed");
+  const { status, retryAfter, ...body } = problem;
+  return new Response(JSON.stringify(body), { status, headers: retryAfter ? { "Retry-After": retryAfter } : {} });
+};
 
 async function opened() {
   await done();
@@ -238,6 +256,167 @@ const cases = {
     client.close();
   },
 };
+
+// due is in how many milliseconds the only thing that waits for the clock is due.
+function due() {
+  assert.equal(timers.size, 1);
+  return [...timers.values()][0].at - now;
+}
+
+// found waits until the client has read what the gateway says.
+async function found() {
+  for (let i = 0; i < 10; i++) await done();
+}
+
+// missed has the connection that is being made come to nothing, and returns in how many milliseconds the next is made.
+async function missed() {
+  await done();
+  Socket.last.onerror();
+  Socket.last.closes(1006); // not in Node 20 and 22
+  await found();
+  return due();
+}
+
+// chance has Math.random return this from now on.
+const chance = value => { Math.random = () => value; };
+
+Object.assign(cases, {
+  // The time to the next attempt is random, and its bound grows up to another.
+  async backoff() {
+    chance(0.5);
+    const client = connect("http://gateway/", { ...settings, minDelay: 100, maxDelay: 500 }), delays = [];
+    for (let i = 0; i < 5; i++) {
+      delays.push(await missed());
+      await pass(due());
+    }
+    assert.deepEqual(delays, [50, 100, 200, 250, 250]);
+    chance(0);
+    assert.equal(await missed(), 0);
+    client.close();
+  },
+
+  // A gateway that opens and closes at once is not asked again at once for ever. One that has stayed open is.
+  async opensAndCloses() {
+    chance(0.5);
+    const client = connect("http://gateway/", { ...settings, minDelay: 100, maxDelay: 10_000, pingInterval: 100_000 }), delays = [];
+    for (const code of [4008, 4029, 4401]) {
+      const socket = await opened();
+      socket.advises({ action: "connect" });
+      await pass(1000);
+      socket.closes(code);
+      delays.push(due());
+      await pass(due());
+    }
+    assert.deepEqual(delays, [50, 100, 200]);
+    const socket = await opened();
+    await pass(20_000);
+    socket.closes(1006);
+    assert.equal(due(), 50);
+    client.close();
+  },
+
+  // The gateway says why it has opened no WebSocket, and when to come back.
+  async refusedForNow() {
+    chance(0.5);
+    const said = [];
+    problem = { status: 503, error: "too_many_clients", message: "too many clients are connected", retryAfter: "3" };
+    const client = connect("https://gateway/pg/?a=1", { ...settings, minDelay: 100, token: "secret", onState: (state, reason, error) => said.push([state, reason, error?.code]) });
+    const events = client.subscribe("a");
+    assert.equal(await missed(), 3005);
+    assert.deepEqual(asked, [["https://gateway/pg/ws?a=1", "Bearer secret"]]);
+    assert.deepEqual(said.at(-1), ["waiting", "too many clients are connected", "too_many_clients"]);
+    await pass(3005);
+    problem = { status: 426, error: "upgrade_required", message: "this address is for WebSockets" };
+    assert.equal(await missed(), 5);
+    assert.deepEqual(said.at(-1), ["waiting", "the server answers, but opens no WebSocket", undefined]);
+    await pass(5);
+    problem = { status: 403, message: "of somebody else" }; // a proxy, for example
+    await missed();
+    assert.deepEqual(said.at(-1), ["waiting", "the server answered with status 403", undefined]);
+    await pass(5);
+    problem = null;
+    await missed();
+    assert.deepEqual(said.at(-1), ["waiting", "the server cannot be reached", undefined]);
+    await pass(5);
+    const socket = await opened();
+    assert.deepEqual(socket.asked(), [{ op: "subscribe", id: 1, topics: ["a"] }]);
+    socket.says({ op: "subscribed", id: 1, topics: ["a"] });
+    await events.ready;
+    client.close();
+  },
+
+  // A refusal that no other token can mend ends what waits for events, until another attempt is wanted.
+  async refusedForGood() {
+    for (const token of [undefined, "old", () => "old"]) {
+      const said = [];
+      problem = { status: 401, error: "not_authorized", message: "the token has expired" };
+      const client = connect("http://gateway/", { ...settings, token, onState: (state, reason, error) => said.push([state, reason, error?.code]) });
+      const first = client.subscribe("a", "b*"), second = client.subscribe("a"), refused = { name: "PghubError", code: "not_authorized", message: "the token has expired" };
+      const waits = assert.rejects(second.next(), refused);
+      await done();
+      Socket.last.onerror();
+      await found();
+      if (typeof token === "function") await pass(100); // asked for a new one
+      assert.deepEqual(said.at(-1), ["refused", "the token has expired", "not_authorized"]);
+      assert.equal(client.state, "refused");
+      assert.equal(timers.size, 0);
+      await assert.rejects(first.ready, refused);
+      await assert.rejects(first.next(), refused);
+      assert.deepEqual(await first.next(), { done: true, value: undefined });
+      await waits;
+      await assert.rejects(client.subscribe("c").next(), refused);
+      client.reconnect();
+      const again = client.subscribe("a");
+      const socket = await opened();
+      assert.equal(client.state, "open");
+      assert.deepEqual(socket.asked(), [{ op: "subscribe", id: 1, topics: ["a"] }]);
+      socket.says({ op: "subscribed", id: 1, topics: ["a"] });
+      await again.ready;
+      client.close();
+    }
+  },
+
+  // A token function is asked before each attempt, and a token that it gives anew is tried, for as long as it gives another.
+  async tokens() {
+    let given = 0;
+    problem = { status: 401, error: "not_authorized", message: "the token has expired" };
+    const client = connect("http://gateway/", { ...settings, token: async () => "token " + ++given });
+    const events = client.subscribe("a");
+    for (let i = 1; i < 10; i++) {
+      await done();
+      assert.deepEqual(Socket.last.protocols, ["pghub", "pghub.token.token%20" + i]);
+      if (i % 3) await missed();
+      else {
+        await opened();
+        Socket.last.closes(4401);
+      }
+      await pass(10);
+    }
+    assert.equal(given, 10);
+    (await opened()).says({ op: "subscribed", id: Socket.last.asked()[0].id, topics: ["a"] });
+    await events.ready;
+    client.close();
+  },
+
+  // What is found out of an attempt that is over counts for nothing.
+  async overtaken() {
+    let answer;
+    const before = globalThis.fetch;
+    globalThis.fetch = () => new Promise(resolve => { answer = resolve; });
+    const said = [], client = connect("http://gateway/", { ...settings, onState: state => said.push(state) });
+    await done();
+    Socket.last.closes(1006);
+    await done();
+    client.reconnect();
+    await opened();
+    answer(new Response(JSON.stringify({ error: "not_authorized", message: "no" }), { status: 401 }));
+    await found();
+    assert.equal(client.state, "open");
+    assert.equal(said.at(-1), "open");
+    globalThis.fetch = before;
+    client.close();
+  },
+});
 
 for (const name of process.argv.slice(3)) {
   await cases[name]();
