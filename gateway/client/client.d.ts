@@ -74,6 +74,19 @@ export interface SubscribeOptions {
   /** Begin behind this id, at a time (RFC 3339), or at "earliest". It counts for topics that this client is not subscribed to yet. Where that is not kept, a gap comes first. */
   since?: string;
   maxQueue?: number;
+  /**
+   * Only events whose keys begin so, and whose values have these fields with these values. The gateway sends no others, unless subscriptions of one
+   * topic have different filters: then it sends all of that topic, and each subscription picks its own, where numbers are compared as
+   * {@link Options.parse} reads them (the gateway does it as they are written). An event by which a publisher announces a gap passes in any case.
+   */
+  filter?: Filter;
+}
+
+export interface Filter {
+  /** Integers, bigint where they are larger than 2^53. */
+  key?: (number | bigint)[];
+  /** What JSON has. */
+  where?: Record<string, unknown>;
 }
 
 /** Connects to the gateway at a URL, https://host/prefix/, and goes on connecting until close. A query goes with each attempt. */
@@ -87,15 +100,20 @@ export class Client {
   /**
    * Subscribes to topics, which may be patterns: chat_* stands for the topics that the gateway names when it is first asked, and is replaced by them
    * in `topics` of the subscription. {@link literal} names a topic with such a character. Events come in order; a topic that is refused has the loop over them throw a {@link PghubError}.
+   *
+   * Throws a PghubError with code `closed` after {@link close}, and a TypeError where options do not come last, or a filter is none.
    */
-  subscribe<V = unknown>(topics: string, ...more: (string | SubscribeOptions)[]): Subscription<V>;
+  subscribe<V = unknown>(...topics: [string, ...string[]]): Subscription<V>;
+  subscribe<V = unknown>(...topicsAndOptions: [string, ...string[], SubscribeOptions]): Subscription<V>;
   /** Ends all subscriptions, and the connection. */
   close(): void;
 }
 
+/** Made by {@link Client.subscribe}. */
 export class Subscription<V = unknown> implements AsyncIterableIterator<PghubEvent<V> | PghubGap> {
+  private constructor();
   readonly topics: string[];
-  /** Fulfilled when all topics are in effect for the first time: what is committed from then on comes. Rejected with what the loop throws. */
+  /** Fulfilled when all topics are in effect for the first time: what is committed from then on comes. Rejected with what the loop throws, or, when the subscription or the client is closed before, with code `closed`. */
   readonly ready: Promise<void>;
   next(): Promise<IteratorResult<PghubEvent<V> | PghubGap, undefined>>;
   return(): Promise<IteratorResult<PghubEvent<V> | PghubGap, undefined>>;
@@ -107,7 +125,8 @@ export class Subscription<V = unknown> implements AsyncIterableIterator<PghubEve
 export function literal(topic: string): string;
 
 export class PghubError extends Error {
-  /** As in the gateway's README: topic_not_allowed, not_authorized … */
+  /** As in the gateway's README: topic_not_allowed, not_authorized … Besides, of the client itself: closed, and bad_request where no topic is named. */
   code: string;
   topic?: string;
+  constructor(code: string, message: string, topic?: string);
 }

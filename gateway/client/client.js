@@ -58,10 +58,11 @@ export class Client {
   state = "connecting";
 
   subscribe(...topics) {
-    const last = topics.at(-1), options = typeof last === "object" ? topics.pop() : {};
+    const options = typeof topics.at(-1) === "string" ? {} : topics.pop() ?? {};
     if (this.#closed) throw new PghubError("closed", "the client is closed");
     if (!topics.length) throw new PghubError("bad_request", "name a topic");
-    const subscription = new Subscription(options.maxQueue ?? this.#options.maxQueue, () => this.#leave(subscription));
+    if (topics.some(text => typeof text !== "string")) throw new TypeError("subscribe: topics are strings, and options come last");
+    const subscription = new Subscription(options.maxQueue ?? this.#options.maxQueue, () => this.#leave(subscription), new Filter(options.filter));
     if (this.#refusal) {
       subscription._fail(this.#refusal);
       return subscription;
@@ -69,20 +70,21 @@ export class Client {
     const fresh = [];
     for (const text of topics) {
       const [among, name] = isPattern(text) ? [this.#patterns, text] : [this.#topics, text.replace(/\\([*?[])/g, "$1")];
-      if (!among.has(name)) fresh.push(this.#begin(among, name, options.since ?? ""));
-      const topic = among.get(name);
+      const isNew = !among.has(name), topic = isNew ? this.#begin(among, name, options.since ?? "") : among.get(name);
       topic.subscriptions.add(subscription);
       subscription._has(topic);
+      if (isNew || this.#open && this.#wantsMore(topic)) fresh.push(topic);
     }
-    subscription._begun(); // if all have
     if (this.#open) this.#ask(fresh);
+    subscription._begun(); // if all have
     return subscription;
   }
 
   // cursor: how far it has come. live: it is in effect, and nothing of the past is on its way. unkept: it was to begin in the past, of
   // which this gateway keeps nothing. waits: it is to begin somewhere, but the gateway may have it still, and would go on with that.
+  // here: this connection has it. filter: what it was last asked for with.
   #begin(among, name, cursor) {
-    const topic = { name, cursor, begun: false, live: false, waits: false, subscriptions: new Set() };
+    const topic = { name, cursor, begun: false, live: false, waits: false, here: false, subscriptions: new Set() };
     if (among === this.#patterns) topic.matches = glob(name);
     among.set(name, topic);
     return topic;
@@ -215,7 +217,7 @@ export class Client {
     this.#behind.clear();
     this.#leaving.clear();
     this.#unleft.clear();
-    for (const topic of this.#topics.values()) topic.live = false;
+    for (const topic of this.#topics.values()) topic.live = topic.here = false;
     this.#say("waiting", reason, error);
     // Full jitter: clients that were cut off together do not come back together.
     const most = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** this.#attempts++);
@@ -243,8 +245,10 @@ export class Client {
     setTimeout(() => { if (socket === this.#socket) act(); }, this.#options.minDelay + Math.random() * 1000);
   }
 
-  #send(operation) {
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(operation));
+  #send(operation, filter) {
+    let text = JSON.stringify(operation);
+    if (filter) text = `${text.slice(0, -1)},"filter":${filter}}`; // as it is: numbers may have more digits than JavaScript's
+    if (this.#socket?.readyState === 1) this.#socket.send(text);
   }
 
   // ---- operations
@@ -256,13 +260,16 @@ export class Client {
       if (!this.#isWanted(t)) continue;
       t.waits = t.cursor !== "" && !t.begun && this.#mayHave();
       if (t.waits) continue;
-      const group = t.matches ? t : t.cursor;
+      t.filter = this.#filterOf(t);
+      if (t.begun) for (const s of t.subscriptions) s._waits(t);
+      const group = t.matches ? t : JSON.stringify([t.here, t.cursor, t.filter]);
       groups.set(group, [...(groups.get(group) ?? []), t]);
     }
     for (const group of groups.values()) {
-      const id = ++this.#lastID;
+      const id = ++this.#lastID, [{ here, cursor, filter }] = group;
       this.#asked.set(id, group);
-      this.#send({ op: "subscribe", id, topics: group.map(t => t.matches ? t.name : literal(t.name)), since: group[0].cursor || undefined });
+      for (const t of group) t.lastAsked = id;
+      this.#send({ op: "subscribe", id, topics: group.map(t => t.matches ? t.name : literal(t.name)), since: !here && cursor || undefined }, filter);
     }
   }
 
@@ -274,6 +281,21 @@ export class Client {
   // a refused unsubscription, or by a subscription that came behind one.
   #mayHave() {
     return this.#unleft.size > 0 || [...this.#asked.values()].some(asked => asked.some(t => this.#isWanted(t) ? t.waits : t.matches));
+  }
+
+  // filterOf is what the gateway is to send of a topic, or of a pattern: it has one filter for each topic. Where subscriptions differ
+  // it sends all, and each picks its own.
+  #filterOf(t) {
+    const texts = new Set();
+    const add = other => { for (const s of other.subscriptions) texts.add(s._filter.text); };
+    add(t);
+    for (const p of this.#patterns.values()) if (t.matches || p.matches.test(t.name)) add(p);
+    if (t.matches) for (const other of this.#topics.values()) if (t.matches.test(other.name)) add(other);
+    return texts.size === 1 ? [...texts][0] : "";
+  }
+
+  #wantsMore(t) {
+    return t.filter !== "" && t.filter !== this.#filterOf(t);
   }
 
   #leave(subscription) {
@@ -334,12 +356,15 @@ export class Client {
   }
 
   // settle has the topics that a pattern stands for take its place.
-  #settle(pattern, names) {
+  #settle(pattern, names, id) {
     if (!this.#isWanted(pattern) || pattern.waits) { // left meanwhile, or asked for too early
       this.#unsubscribe(names.filter(name => !this.#topicOf(name)));
       return [];
     }
     const topics = names.map(name => this.#expand(pattern, name));
+    for (const topic of topics) if (!(topic.lastAsked > id)) topic.filter = pattern.filter;
+    // What has come to be wanted since the pattern was asked for.
+    this.#ask(topics.filter(t => pattern.lastAsked > id || this.#wantsMore(t)));
     this.#patterns.delete(pattern.name);
     for (const topic of [...this.#topics.values()]) { // one whose last event came although it was left before
       if (topic.foundBy !== pattern || names.includes(topic.name)) continue;
@@ -367,15 +392,17 @@ export class Client {
   #subscribed(m, asked) {
     let topics = asked.filter(t => this.#isWanted(t) && !t.waits);
     if (m.op === "subscribed") {
-      if (asked[0].matches) topics = this.#settle(asked[0], m.topics);
+      if (asked[0].matches) topics = this.#settle(asked[0], m.topics, m.id);
       for (const topic of topics) {
         if (this.#leaving.has(topic.name)) continue; // it was asked for once more behind that
+        if (!(topic.lastAsked > m.id)) for (const s of topic.subscriptions) s._begun(topic);
+        if (topic.here) continue; // with another filter
+        topic.here = true;
         topic.end = m.since;
         this.#goLive(topic, !this.#behind.has(topic.name));
         if (!m.since && topic.begun) this.#gap([topic.name], "disconnect", null); // nothing is kept
         if (m.since) topic.cursor = completed(topic.cursor, m.since);
         topic.begun = true;
-        for (const s of topic.subscriptions) s._begun(topic);
         topic.ofStream = m.stream?.includes(topic.name);
       }
     } else if (m.op === "error") {
@@ -398,6 +425,7 @@ export class Client {
         (topic.matches ? this.#patterns : this.#topics).delete(topic.name);
         for (const s of topic.subscriptions) s._fail(error);
       }
+      this.#unsubscribe(refused.filter(t => t.here).map(t => t.name));
       this.#ask(topics.filter(t => !refused.includes(t)));
     }
   }
@@ -417,7 +445,7 @@ export class Client {
       // All live topics have come as far.
       if (topic.live) for (const other of this.#topics.values()) if (other.live) other.cursor = moved(other.cursor, m.id);
     }
-    for (const s of topic.subscriptions) s._push({ type: "event", ...m });
+    for (const s of topic.subscriptions) if (s._filter.text === topic.filter || s._filter.passes(m)) s._push({ type: "event", ...m });
   }
 
   #advised(a, id) {
@@ -471,7 +499,8 @@ export class Client {
 export class Subscription {
   #waiting = []; #taker = null; #error = null; #ended = false; #leave; #most; #pending = new Set(); #ready; #refused;
 
-  constructor(most, leave) {
+  constructor(most, leave, filter) {
+    this._filter = filter; // of the client
     this.topics = [];
     this.ready = new Promise((resolve, reject) => { this.#ready = resolve; this.#refused = reject; });
     this.ready.catch(() => {}); // the loop throws, too
@@ -532,6 +561,11 @@ export class Subscription {
   }
 
   // Of the client.
+  _waits(topic) {
+    this.#pending.add(topic);
+  }
+
+  // Of the client.
   _hasNot(pattern) {
     this.topics = this.topics.filter(name => name !== pattern.name);
     this._begun(pattern);
@@ -556,6 +590,30 @@ export class Subscription {
       this.#error = null;
       taker.reject(error);
     }
+  }
+}
+
+// Filter is which events of its topics a subscription wants. text is what the gateway is told: "" for all.
+class Filter {
+  #key; #where;
+
+  constructor({ key = [], where = {} } = {}) {
+    this.#key = key.map(String);
+    this.#where = Object.entries(where).map(([name, value]) => [name, JSON.stringify(value)]);
+    if (!this.#key.every(k => /^-?\d+$/.test(k))) throw new TypeError("filter: key has integers");
+    for (const [name, value] of this.#where) if (value === undefined) throw new TypeError(`filter: ${name} has no value`);
+    const fields = this.#where.map(([name, value]) => JSON.stringify(name) + ":" + value);
+    this.text = this.#key.length + fields.length ? `{"key":${JSON.stringify(this.#key)},"where":{${fields}}}` : "";
+  }
+
+  // passes does what the gateway does, to what parse has read.
+  passes({ key, value, undecodable }) {
+    if (!this.text) return true;
+    if (undecodable !== undefined) return false;
+    const isObject = typeof value === "object" && value !== null;
+    if (!key.length && isObject && value.pghub === "gap" && Object.keys(value)[0] === "pghub") return true; // announced by a publisher
+    return this.#key.every((k, i) => i < key.length && (typeof key[i] === "number" ? key[i] === Number(k) : String(key[i].rawJSON ?? key[i]) === k)) &&
+      this.#where.every(([name, wanted]) => isObject && Object.hasOwn(value, name) && JSON.stringify(value[name]) === wanted);
   }
 }
 

@@ -418,6 +418,144 @@ Object.assign(cases, {
   },
 });
 
+const sub = (id, topics, more) => ({ op: "subscribe", id, topics, ...more });
+
+Object.assign(cases, {
+  // The gateway has one filter for each topic: where subscriptions differ it sends all, and each gets its own.
+  async filters() {
+    const client = connect("http://gateway/", settings), socket = await opened();
+    const sold = { where: { status: "sold" } }, asSold = { filter: { key: [], where: { status: "sold" } } };
+    const first = client.subscribe("a", { filter: sold });
+    assert.deepEqual(socket.asked(), [sub(1, ["a"], asSold)]);
+    socket.says({ op: "subscribed", id: 1, topics: ["a"], since: "~e.1" });
+    await first.ready;
+    client.subscribe("a", { filter: sold });
+    assert.deepEqual(socket.asked(), []);
+    const second = client.subscribe("a", { filter: { key: [7, 8n] } });
+    let ready = false;
+    second.ready.then(() => { ready = true; });
+    assert.deepEqual(socket.asked(), [sub(2, ["a"])]);
+    await done();
+    assert.equal(ready, false);
+    socket.says({ op: "subscribed", id: 2, topics: ["a"], since: "~e.5" });
+    await second.ready;
+    const events = [
+      { key: [7, 8, 9], value: { status: "open" } }, { key: [7], value: { status: "sold" } }, { key: [], value: "sold" }, { key: [], value: null },
+      { key: [], value: { pghub: "gap", reason: "muted" } }, { key: [], value: null, payload: "x", undecodable: "no" }, { key: [7, 8], value: { status: "sold" } },
+    ];
+    events.forEach((e, i) => socket.says({ topic: "a", id: "~e." + (6 + i), ...e }));
+    for (const [subscription, wanted] of [[first, [1, 4, 6]], [second, [0, 4, 6]]]) {
+      for (const i of wanted) assert.deepEqual((await subscription.next()).value, { type: "event", topic: "a", id: "~e." + (6 + i), ...events[i] });
+    }
+    second.close();
+    client.reconnect(); // and those that are left have one again
+    const anew = await opened();
+    assert.deepEqual(anew.asked(), [sub(3, ["a"], { since: "~e.12", ...asSold })]);
+    client.close();
+  },
+
+  // So it is where a pattern and a name, or two patterns, may stand for the same topic.
+  async filtersOfPatterns() {
+    const one = { filter: { key: [1] } }, asOne = { filter: { key: ["1"], where: {} } };
+    for (const [names, asked] of [
+      [[["a*", one]], [sub(1, ["a*"], asOne)]],
+      [[["a*", one], ["ab", one]], [sub(1, ["a*"], asOne), sub(2, ["ab"], asOne)]],
+      [[["ab", one], ["a*"]], [sub(1, ["ab"], asOne), sub(2, ["a*"])]],
+      [[["ab"], ["a*", one]], [sub(1, ["ab"]), sub(2, ["a*"])]],
+      [[["a*", one], ["ab"]], [sub(1, ["a*"], asOne), sub(2, ["ab"])]],
+      [[["a*", one], ["?b"]], [sub(1, ["a*"], asOne), sub(2, ["?b"])]],
+      [[["a*", one], ["x", { filter: { key: [2] } }]], [sub(1, ["a*"], asOne), sub(2, ["x"], { filter: { key: ["2"], where: {} } })]],
+    ]) {
+      const client = connect("http://gateway/", settings), socket = await opened();
+      const all = names.map(args => client.subscribe(...args));
+      assert.deepEqual(socket.asked(), asked);
+      asked.forEach(({ id, topics: [t] }) => socket.says({ op: "subscribed", id, topics: [t === "x" ? t : "ab"] }));
+      for (const { id, topics } of socket.asked()) socket.says({ op: "subscribed", id, topics });
+      await Promise.all(all.map(s => s.ready));
+      for (const key of asked.some(a => !a.filter) ? [2, 1] : [1]) socket.says({ topic: "ab", key: [key], value: null });
+      for (let i = 0; i < all.length; i++) {
+        if (names[i][0] === "x") continue;
+        assert.deepEqual((await all[i].next()).value.key, [names[i][1] ? 1 : 2], JSON.stringify(names));
+      }
+      client.close();
+    }
+  },
+
+  // The same pattern again, with another filter, before the gateway has said what it stands for.
+  async filtersOfOnePattern() {
+    const client = connect("http://gateway/", settings), socket = await opened();
+    const first = client.subscribe("a*", { filter: { key: [1] } }), second = client.subscribe("a*", { filter: { key: [2] } });
+    let ready = false;
+    second.ready.then(() => { ready = true; });
+    assert.equal(socket.asked().length, 2);
+    socket.says({ op: "subscribed", id: 1, topics: ["ab"] });
+    await done();
+    assert.equal(ready, false);
+    const [more] = socket.asked();
+    assert.deepEqual(more, sub(3, ["ab"]));
+    socket.says({ op: "subscribed", id: 2, topics: ["ab"] });
+    socket.says({ op: "subscribed", id: 3, topics: ["ab"] });
+    await second.ready;
+    for (const key of [2, 1]) socket.says({ topic: "ab", key: [key], value: null });
+    assert.deepEqual((await first.next()).value.key, [1]);
+    assert.deepEqual((await second.next()).value.key, [2]);
+    client.close();
+  },
+
+  // What is no topic, or no filter, is said where it stands.
+  async arguments() {
+    const client = connect("http://gateway/", settings);
+    await opened();
+    const wrong = { name: "TypeError", message: "subscribe: topics are strings, and options come last" };
+    assert.throws(() => client.subscribe("a", { since: "1" }, "b"), wrong);
+    assert.throws(() => client.subscribe(7, "a"), wrong);
+    assert.throws(() => client.subscribe(["a"], {}), wrong);
+    assert.throws(() => client.subscribe({}), { name: "PghubError", code: "bad_request" });
+    assert.throws(() => client.subscribe(), { name: "PghubError", code: "bad_request" });
+    assert.throws(() => client.subscribe("a", { filter: { key: [1.5] } }), { name: "TypeError", message: "filter: key has integers" });
+    assert.throws(() => client.subscribe("a", { filter: { where: { status: undefined } } }), { name: "TypeError", message: "filter: status has no value" });
+    const events = client.subscribe("a", undefined);
+    assert.deepEqual(events.topics, ["a"]);
+    client.close();
+    assert.throws(() => client.subscribe("a"), { name: "PghubError", code: "closed" });
+    await assert.rejects(events.ready, { name: "PghubError", code: "closed" });
+    assert.deepEqual(await events.next(), { done: true, value: undefined });
+  },
+
+  // Who does not take its events loses the oldest, and is told how many.
+  async queue() {
+    const client = connect("http://gateway/", { ...settings, maxQueue: 2 }), socket = await opened();
+    const events = client.subscribe("a"), large = client.subscribe("a", { maxQueue: 10 });
+    socket.says({ op: "subscribed", id: 1, topics: ["a"] });
+    for (let i = 1; i <= 5; i++) socket.says({ topic: "a", key: [], value: i });
+    const gap = { type: "gap", reason: "queue", dropped: 3, topics: ["a"] };
+    assert.deepEqual((await events.next()).value, gap);
+    for (const i of [4, 5]) assert.equal((await events.next()).value.value, i);
+    for (let i = 1; i <= 5; i++) assert.equal((await large.next()).value.value, i);
+    client.close();
+  },
+
+  // What the gateway says of itself is told, before the gap that it causes.
+  async advisories() {
+    const told = [];
+    const client = connect("http://gateway/", { ...settings, onAdvisory: a => told.push(a) }), socket = await opened();
+    const a = client.subscribe("a"), b = client.subscribe("b");
+    for (const [id, topics, stream] of [[1, ["a"]], [2, ["b"], ["b"]]]) socket.says({ op: "subscribed", id, topics, stream });
+    const said = [
+      { action: "disconnect", final: false }, { action: "reconnect", final: false },
+      { action: "lag", dropped: 3, final: false }, { action: "lag", dropped: null, reason: "expired", topics: ["b"], final: false },
+    ];
+    for (const value of said) socket.advises(value);
+    assert.deepEqual(told, said);
+    const gap = (reason, topics, dropped = null) => ({ type: "gap", reason, dropped, topics });
+    assert.deepEqual((await a.next()).value, gap("database", ["a"])); // a stream has none
+    assert.deepEqual((await a.next()).value, gap("lag", ["a"], 3));
+    assert.deepEqual((await b.next()).value, gap("lag", ["b"], 3));
+    assert.deepEqual((await b.next()).value, gap("expired", ["b"]));
+    client.close();
+  },
+});
+
 for (const name of process.argv.slice(3)) {
   await cases[name]();
   process.stdout.write(name + "\n"); // a case that waits for ever ends Node without it
