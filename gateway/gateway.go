@@ -73,8 +73,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.
 
 // Shutdown ends the gateway: new clients are refused, and those that are connected get what is queued for them, a close
 // advisory and the code [CodeGoingAway]. It returns when all have gone; if ctx ends first the rest is cut off, and the
-// error says so. Call it before [http.Server.Shutdown], which waits for event streams and knows nothing of WebSockets,
-// and before the hub is stopped.
+// error says so. Begin [http.Server.Shutdown] before it, in a goroutine: it stops listening, so that clients, who come back at
+// once, find the next process, and then waits for event streams, which end here; it knows nothing of WebSockets. Stop the hub
+// after both.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	for _, c := range g.admission.close() {
 		c.drain()

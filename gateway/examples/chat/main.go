@@ -61,16 +61,21 @@ func run(ctx context.Context, address string) error {
 		return err
 	}
 	server := &http.Server{Addr: address, Handler: c.routes(), ReadHeaderTimeout: 10 * time.Second, ConnContext: gateway.ConnContext}
+	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
+		defer close(stopped)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = c.gw.Shutdown(ctx) // who does not leave in time is cut off
-		_ = server.Shutdown(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- server.Shutdown(ctx) }() // stops listening at once, and waits for event streams
+		_ = c.gw.Shutdown(ctx)                        // who does not leave in time is cut off
+		<-ended
 	})
 	log.Printf("open http://%s/ in two windows, or: psql \"$DATABASE_URL\" -c \"INSERT INTO chat_messages (author, body) VALUES ('psql', 'hello')\"", address)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-stopped // ListenAndServe returns at the beginning of Shutdown
 	return c.stop()
 }
 

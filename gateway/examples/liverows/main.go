@@ -49,17 +49,22 @@ func run(ctx context.Context, address string) error {
 		return err
 	}
 	server := &http.Server{Addr: address, Handler: l.routes(), ReadHeaderTimeout: 10 * time.Second, ConnContext: gateway.ConnContext}
+	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
+		defer close(stopped)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = l.gw.Shutdown(ctx) // who does not leave in time is cut off
-		_ = server.Shutdown(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- server.Shutdown(ctx) }() // stops listening at once, and waits for event streams
+		_ = l.gw.Shutdown(ctx)                        // who does not leave in time is cut off
+		<-ended
 	})
 	log.Printf("open http://%s/, then: psql \"$DATABASE_URL\" -c \"UPDATE stock SET remaining = remaining - 1 WHERE id = 1\"", address)
 	go l.sell(ctx, time.Second)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-stopped // ListenAndServe returns at the beginning of Shutdown
 	return l.stop()
 }
 
