@@ -2,11 +2,13 @@ package gateway_test
 
 import (
 	"bufio"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -290,6 +292,50 @@ func TestClientInBrowser(t *testing.T) {
 	require.Equal(t, "text/javascript; charset=utf-8", resp.Header.Get("Content-Type"))
 }
 
+// fixedAddress is an address to be served on more than once. The system gives its port to nobody who asks for any port.
+func fixedAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(20_000+rand.IntN(10_000)))
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return listener.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// serveAt serves at an address until the test has ended or stop is called, which stops listening; ended is closed when all streams have.
+func serveAt(t *testing.T, address string, handler http.Handler) (stop func() (ended <-chan struct{})) {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, ConnContext: gateway.ConnContext}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener) // until it is stopped
+	}()
+	t.Cleanup(func() {
+		_ = server.Close() // or it has ended
+		<-served
+	})
+	return func() <-chan struct{} {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			ctx, cancel := context.WithTimeout(context.Background(), waiting)
+			defer cancel()
+			if err := server.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		<-served
+		return ended
+	}
+}
+
 // Three hundred EventSources, of which Chromium has fifty, through a restart of the database and one of the program: nothing is
 // missed, and nothing comes twice.
 func TestManyEventSourcesThroughRestarts(t *testing.T) {
@@ -300,13 +346,9 @@ func TestManyEventSourcesThroughRestarts(t *testing.T) {
 	require.NoError(t, installer.Close(t.Context()))
 	cfg := gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, Retry: 100 * time.Millisecond, Origins: []string{"*"}}
 	first := newProcess(t, database.DSN(), cfg)
-	var now switched
-	now.Store(first.gw)
-	server := httptest.NewServer(&now)
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-	})
+	address := fixedAddress(t)
+	url := "http://" + address
+	stopServing := serveAt(t, address, first.gw)
 	sent := 0
 	publish := func(n int) {
 		t.Helper()
@@ -324,9 +366,9 @@ func TestManyEventSourcesThroughRestarts(t *testing.T) {
 	if racing {
 		inNode = 50
 	}
-	next := node(t, server.URL+"/events?topic=a&topic=b", inNode)
+	next := node(t, url+"/events?topic=a&topic=b", inNode)
 	ctx := browser.New(t)
-	browser.Do(ctx, t, chromedp.Navigate(server.URL+"/healthz"), chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`
+	browser.Do(ctx, t, chromedp.Navigate(url+"/healthz"), chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`
 		window.got = Array.from({ length: %d }, () => []), window.begun = new Set(), window.lags = 0;
 		for (let i = 0; i < got.length; i++) {
 			const source = new EventSource("http://h" + i %% %d + ".localhost:" + location.port + "/events?topic=a&topic=b");
@@ -359,10 +401,12 @@ func TestManyEventSourcesThroughRestarts(t *testing.T) {
 	publish(20)
 	require.NoError(t, database.Restart(t.Context(), pgtest.Fast))
 	publish(20)
+	stopped := stopServing() // listening, before clients leave
 	first.end(t)
-	publish(20) // while nobody serves
+	<-stopped
+	publish(20) // while nobody serves, and connections are refused
 	second := newProcess(t, database.DSN(), cfg)
-	now.Store(second.gw)
+	serveAt(t, address, second.gw)
 	publish(20)
 	_, err := pgtest.Conn(t, database.DSN()).Exec(t.Context(), `SELECT pghub.publish('a', value => '"end"')`)
 	require.NoError(t, err)
