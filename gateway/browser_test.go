@@ -238,3 +238,31 @@ func TestViewerSaysThatTheServerCannotBeReached(t *testing.T) {
 	require.NoError(t, proxy.Refuse(false))
 	browser.Do(ctx, t, browser.Becomes(`document.querySelector("#why").innerText === "" && document.querySelector("#state").innerText === "connected"`))
 }
+
+// The value of an event, and its id, can be copied, and what follows an id is shown where it is typed.
+func TestViewerGoesOnBehindAnID(t *testing.T) {
+	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"a"}})
+	p.publish(t, "a", 1, 2, 3)
+	ctx := browser.New(t)
+	copied := func(button, from string) browser.Step {
+		return chromedp.Steps(
+			chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`{
+				const li = [...document.querySelectorAll("#events li")].find(li => li.querySelector(".value").innerText === %q);
+				window.pressed = [...li.querySelectorAll("button")].find(b => b.textContent === %q);
+				pressed.click();
+			}`, from, button)), browser.Becomes(`pressed.textContent === "Copied"`),
+			chromedp.Evaluate[chromedp.Void](`window.copied = null; navigator.clipboard.readText().then(text => { window.copied = text; });`), browser.Becomes(`window.copied !== null`))
+	}
+	begin := func(since browser.Step) browser.Step {
+		return chromedp.Steps(chromedp.Focus(chromedp.CSS("#since")), since, chromedp.SendKeys(chromedp.CSS("#topic"), "a"+kb.Enter))
+	}
+	browser.Do(ctx, t, chromedp.Navigate(f.url("/")), browser.Clipboard(), browser.Becomes(`document.querySelector("#state").dataset.state === "connected"`),
+		begin(chromedp.SendKeys(chromedp.CSS("#since"), "earliest")), browser.Becomes(`document.querySelector("#count").innerText === "3 events"`),
+		copied("Copy", "2"), browser.Becomes(`window.copied === "2"`),
+		copied("Id", "2"), browser.Becomes(`/^[\d.]+$/.test(window.copied)`),
+		chromedp.Click(chromedp.CSS("#topics button")), browser.Becomes(`document.querySelectorAll("#topics li").length === 0`),
+		chromedp.Click(chromedp.CSS("#clear")), browser.Becomes(`document.querySelector("#count").innerText === "0 events"`),
+		begin(chromedp.Evaluate[chromedp.Void](`document.querySelector("#since").value = window.copied`)),
+		browser.Becomes(`document.querySelector("#count").innerText === "1 event"`), hasRow("as it happens"),
+		browser.Becomes(`[...document.querySelectorAll('li[data-kind="event"] .value')].map(v => v.innerText).join() === "3"`))
+}

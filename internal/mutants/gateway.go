@@ -132,5 +132,5 @@ var gatewayArea = area{
 		one("a shutdown that tells nobody", "gateway.go", "\t\tc.drain()\n", "\t\tc.cut()\n", "TestShutdownTellsClients"),
 		sampled(one("a shutdown that waits for ever", "gateway.go", "\tfor _, c := range left {\n\t\tc.cut()\n\t}\n", "", "TestShutdownCutsOffAtItsContextsEnd")),
 		one("one operation too few", "operations.go", "if len(o.waiting) >= waitingOperations {", "if false {", "TestHostileInputs"),
-	}, replayMutants...),
+	}, append(replayMutants, clientMutants...)...),
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	chromium "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/runtime"
@@ -113,6 +114,22 @@ func Theme(name string) Step {
 		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
 		})
+		return err
+	})
+}
+
+// Clipboard lets pages use the clipboard, which Chromium has for itself when it is headless.
+func Clipboard() Step {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		for _, name := range []string{"clipboard-read", "clipboard-write"} {
+			_, err := cdp.Call(ctx, target, chromium.SetPermission, chromium.SetPermissionParams{
+				Permission: &chromium.PermissionDescriptor{Name: name}, Setting: chromium.PermissionSettingGranted,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		_, err := cdp.Call(ctx, target, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 		return err
 	})
 }
