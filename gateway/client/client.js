@@ -168,7 +168,7 @@ export class Client {
       else this.#askWhy(attempt, token);
     };
     socket.onerror = () => {
-      // onclose follows, but not in Node 20 and 22 where a WebSocket has not opened.
+      // onclose follows, but not in Node 20, where a WebSocket has not opened.
       if (socket === this.#socket && !this.#open) this.#askWhy(attempt, token);
     };
   }

@@ -272,7 +272,7 @@ async function found() {
 async function missed() {
   await done();
   Socket.last.onerror();
-  Socket.last.closes(1006); // not in Node 20 and 22
+  Socket.last.closes(1006); // not in Node 20
   await found();
   return due();
 }
