@@ -42,8 +42,14 @@ func TestConfig(t *testing.T) {
 		"negative ReconnectMin":          {func(c *Config) { c.ReconnectMin = -1 }, "no range"},
 		"negative ReconnectMax":          {func(c *Config) { c.ReconnectMax = -1 }, "no range"},
 		"no probes":                      {func(c *Config) { c.ProbeInterval = -1 }, ""},
-		"negative ProbeTimeout":          {func(c *Config) { c.ProbeTimeout = -1 }, "ProbeTimeout"},
-		"negative StopTimeout":           {func(c *Config) { c.StopTimeout = -1 }, "StopTimeout"},
+		"negative ProbeTimeout":          {func(c *Config) { c.ProbeTimeout = -1 }, "ProbeTimeout -1ns"},
+		"negative PublishTimeout":        {func(c *Config) { c.PublishTimeout = -1 }, "PublishTimeout -1ns"},
+		"negative StopTimeout":           {func(c *Config) { c.StopTimeout = -1 }, "StopTimeout -1ns"},
+		"negative ResyncLimit":           {func(c *Config) { c.ResyncLimit = -1 }, "ResyncLimit -1"},
+		"negative ResyncClusterLimit":    {func(c *Config) { c.ResyncClusterLimit = -1 }, "ResyncClusterLimit -1"},
+		"the shortest of all": {func(c *Config) {
+			c.ProbeTimeout, c.PublishTimeout, c.StopTimeout, c.ReconnectMin, c.ResyncLimit = 1, 1, 1, 1, 1
+		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Config{Pool: unitPool()}
@@ -89,4 +95,33 @@ func TestConsumerConfig(t *testing.T) {
 	require.ErrorContains(t, err, "Overflow")
 	_, err = ConsumerConfig{Topics: []string{"a", ""}}.withDefaults(hub)
 	require.ErrorIs(t, err, ErrTopic)
+}
+
+// What has no sense without a Resync is refused, and what may not be negative; one nanosecond is enough of either.
+func TestConsumerConfigOfResync(t *testing.T) {
+	resync := func(context.Context, Gap) error { return nil }
+	for _, c := range []struct {
+		cfg     ConsumerConfig
+		refusal string
+	}{
+		{ConsumerConfig{Resync: resync}, ""},
+		{ConsumerConfig{Resync: resync, ResyncFirst: true, ResyncEvery: 1, ResyncJitter: 1}, ""},
+		{ConsumerConfig{ResyncFirst: true}, "needs a Resync"},
+		{ConsumerConfig{ResyncEvery: 1}, "need a Resync"},
+		{ConsumerConfig{ResyncJitter: 1}, "need a Resync"},
+		{ConsumerConfig{Resync: resync, ResyncEvery: -1}, "ResyncEvery -1ns"},
+		{ConsumerConfig{Resync: resync, ResyncJitter: -1}, "ResyncJitter -1ns"},
+	} {
+		_, err := c.cfg.withDefaults(&Config{QueueSize: 7})
+		if c.refusal == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, c.refusal)
+		}
+	}
+	hub := unitHub(t, Config{})
+	for _, cfg := range []BatchConfig{{Max: -1}, {Delay: -1}} {
+		_, err := hub.BatchConsumer(t.Context(), func(context.Context, []*Event) {}, &cfg)
+		require.ErrorContains(t, err, "must not be negative")
+	}
 }

@@ -147,26 +147,35 @@ func TestReaderNotifications(t *testing.T) {
 	}
 }
 
-// Notifications may end where the buffer ends.
-func TestReaderFullToItsEnd(t *testing.T) {
-	one := "\x00\x00\x00\x07topic\x00" + strings.Repeat("x", bufferSize/4-16) + "\x00" // with its frame a quarter of the buffer
-	r := NewReader(bytes.NewReader(bytes.Repeat(frame('A', one), 4)))
-	require.NoError(t, r.Fill())
-	require.Equal(t, len(r.buf), r.w, "nothing is missing, nothing more fits")
-	got, err := r.Notifications(make([]source.Message, 0, 5))
-	require.NoError(t, err)
-	require.Len(t, got, 4)
-	_, ok, err := r.Next()
-	require.NoError(t, err)
-	require.False(t, ok)
+// Notifications may fill the buffer to its last byte.
+func TestReaderNotificationsFillTheBuffer(t *testing.T) {
+	const several = bufferSize / 4096
+	one := frame('A', "\x00\x00\x00\x07topic\x00"+strings.Repeat("x", 4096-headerSize-4-len("topic")-2)+"\x00")
+	stream := bytes.Repeat(one, several+1)
+	want, err := readAll(bytes.NewReader(stream))
+	require.ErrorIs(t, err, io.EOF)
+	for _, together := range []int{1, several, several + 1} {
+		got, err := readNotifications(&parts{stream, []int{bufferSize}}, together)
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, want, got, "%d together", together)
+	}
 }
 
-// The topic of a notification is its own, however much it looks like that of the one before.
+// The topic of a notification is its own, however much it looks like that of the one before, and however much longer that was
+// than all of it.
 func TestReaderTopicsAlike(t *testing.T) {
 	topics := []string{"a", "a", "ab", "a", "abc", "ab", "b", "", "a", "", "", "abc", "abd"}
+	payloads := make([]string, len(topics), 100)
+	for i := range topics {
+		payloads[i] = fmt.Sprint("payload", i)
+	}
+	for length := range 12 { // without payloads
+		topics = append(topics, strings.Repeat("x", length), "x", strings.Repeat("x", length), "")
+	}
+	payloads = payloads[:len(topics)]
 	var stream []byte
 	for i, topic := range topics {
-		stream = append(stream, frame('A', fmt.Sprintf("\x00\x00\x00\x07%s\x00payload%d\x00", topic, i))...)
+		stream = append(stream, frame('A', fmt.Sprintf("\x00\x00\x00\x07%s\x00%s\x00", topic, payloads[i]))...)
 	}
 	r := NewReader(bytes.NewReader(stream))
 	require.NoError(t, r.Fill())
@@ -175,7 +184,7 @@ func TestReaderTopicsAlike(t *testing.T) {
 	require.Len(t, got, len(topics))
 	for i, topic := range topics {
 		require.Equal(t, topic, string(got[i].Topic))
-		require.Equal(t, fmt.Sprint("payload", i), string(got[i].Payload))
+		require.Equal(t, payloads[i], string(got[i].Payload))
 	}
 }
 
