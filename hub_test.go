@@ -261,6 +261,47 @@ func TestStartFailsWithARefusedTopic(t *testing.T) {
 	})
 }
 
+// lateContext has ended, and is asked whether it has only when the hub listens already.
+type lateContext struct {
+	context.Context
+	listens <-chan struct{}
+}
+
+func (c lateContext) Done() <-chan struct{} {
+	<-c.listens
+	return c.Context.Done()
+}
+
+// The end of its context fails a Start, though the server has just answered.
+func TestStartAsItsContextEnds(t *testing.T) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	for range 30 { // it is a matter of chance which of the two is seen first
+		hub, err := New(Config{PollOnly: true})
+		require.NoError(t, err)
+		require.ErrorIs(t, hub.Start(lateContext{ended, hub.supervisor.started}), context.Canceled)
+		require.Equal(t, StateStopped, hub.State())
+	}
+}
+
+// Start that fails waits for handlers to have their last event, but not for ever.
+func TestAFailedStartDoesNotWaitForAHandlerThatIsStuck(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		server.RefuseQuery(refuseListen("bad"))
+		hub := fakeHub(t, server, Config{})
+		release := make(chan struct{})
+		_, err := hub.Consumer(context.Background(), func(context.Context, *Event) { <-release }, &ConsumerConfig{Topics: []string{"bad"}})
+		require.NoError(t, err)
+		began := time.Now()
+		var refused *ListenError
+		require.ErrorAs(t, hub.Start(within(t)), &refused)
+		require.Equal(t, hub.cfg.StopTimeout, time.Since(began))
+		require.Equal(t, StateStopping, hub.State())
+		close(release)
+		awaitClosed(t, hub.Done(), "the hub")
+	})
+}
+
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	t.Cleanup(cancel)

@@ -2,10 +2,12 @@ package pghub
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -15,7 +17,7 @@ import (
 // clustered makes a hub that is one process of several.
 func clustered(t *testing.T, dsn string, limit int, onError func(error)) *Hub {
 	t.Helper()
-	return realHub(t, Config{Pool: pgtest.Pool(t, dsn), Name: "cluster", ResyncClusterLimit: limit, OnError: onError})
+	return realHub(t, Config{Pool: pgtest.Pool(t, dsn), Name: "cluster", ResyncClusterLimit: limit, ResyncLimit: 2, OnError: onError})
 }
 
 // clusterConsumer has a hub have a consumer whose Resync says that it runs, and waits until it may end.
@@ -41,8 +43,10 @@ func TestResyncClusterLimit(t *testing.T) {
 	var mu sync.Mutex
 	running, most := make(map[*Hub]int), 0
 	began, end := make(chan *Hub, 2*processes), make(chan struct{})
+	var hubs []*Hub
 	for range processes {
 		hub := clustered(t, dsn, limit, nil)
+		hubs = append(hubs, hub)
 		for range 2 {
 			clusterConsumer(t, hub, func() <-chan struct{} {
 				mu.Lock()
@@ -75,8 +79,9 @@ func TestResyncClusterLimit(t *testing.T) {
 	require.Eventually(t, func() bool {
 		var locks int
 		err := observer.QueryRow(within(t), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database() AND l.locktype = 'advisory'`).Scan(&locks)
-		return err == nil && locks == 0
-	}, patience, patience/1000, "all places are given back")
+		own := slices.IndexFunc(hubs, func(hub *Hub) bool { return len(hub.resyncs) > 0 })
+		return err == nil && locks == 0 && own < 0
+	}, patience, patience/1000, "all places are given back, those of the cluster and those of each hub")
 }
 
 // Who waits for a place of the cluster leaves when the consumer is closed; and where no place can be had Resync is called all the same.
@@ -101,6 +106,7 @@ func TestResyncClusterLimitEnds(t *testing.T) {
 	require.NoError(t, waits.Close())
 	<-waits.Done()
 	close(end)
+	require.Empty(t, second.resyncs, "its place in the hub is given back")
 
 	errs := newErrorLog()
 	third := clustered(t, dsn, 1, errs.onError)
@@ -109,6 +115,45 @@ func TestResyncClusterLimitEnds(t *testing.T) {
 	clusterConsumer(t, third, func() <-chan struct{} { began <- struct{}{}; return end })
 	<-began
 	errs.await(t, mentionsLimit)
+}
+
+// lockWaits tells of each wait for a place of the cluster whether it has a deadline.
+type lockWaits chan bool
+
+func (w lockWaits) TraceQueryStart(ctx context.Context, _ *pgx.Conn, query pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(query.SQL, "pg_advisory_xact_lock(") {
+		_, limited := ctx.Deadline()
+		w <- limited
+	}
+	return ctx
+}
+
+func (lockWaits) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A place of the cluster is waited for as long as it takes: PublishTimeout is for a connection of the pool.
+func TestResyncClusterLimitIsWaitedFor(t *testing.T) {
+	dsn := pgtest.Database(t)
+	cfg, err := pgxpool.ParseConfig(dsn)
+	require.NoError(t, err)
+	waits := make(lockWaits, 1)
+	cfg.ConnConfig.Tracer = waits
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+
+	ctx, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	gate := func() *clusterGate {
+		return newClusterGate(&Config{Pool: pool, PublishTimeout: patience, ResyncClusterLimit: 1})
+	}
+	first, second := gate(), gate()
+	require.NoError(t, first.enter(ctx))
+	entered := background(func() error { return second.enter(ctx) })
+	limited := <-waits
+	first.leave()
+	require.NoError(t, outcome(t, entered))
+	second.leave()
+	require.False(t, limited)
 }
 
 func mentionsLimit(err error) bool {

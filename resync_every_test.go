@@ -258,3 +258,32 @@ func TestResyncConfigNamesWhatIsWrong(t *testing.T) {
 		require.ErrorContains(t, err, "must not be negative")
 	}
 }
+
+// A Resync that fails is tried again after the backoff; the jitter is for the first attempt at a gap.
+func TestResyncJitterIsNotRepeated(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub, r := fakeHub(t, server, Config{ProbeInterval: -1, ReconnectMin: time.Second, ReconnectMax: time.Second}), newResyncs()
+		r.fail.Store(true)
+		r.consume(t, hub, ConsumerConfig{ResyncJitter: 10 * time.Hour})
+		startHub(t, hub)
+		server.Kill()
+		passing(t, time.Minute, func() bool { return len(r.all()) > 0 })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.Greater(t, len(r.all()), 9)
+		r.fail.Store(false)
+	})
+}
+
+// Who waits long for Start has its first period then.
+func TestResyncEveryOfALateStart(t *testing.T) {
+	onFake(t, func(t *testing.T, server *fakepg.Server) {
+		hub, r := fakeHub(t, server, Config{ProbeInterval: -1}), newResyncs()
+		r.consume(t, hub, ConsumerConfig{ResyncEvery: time.Minute})
+		time.Sleep(time.Hour + time.Second)
+		startHub(t, hub)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, []string{"1h1m0s false"}, r.all())
+	})
+}

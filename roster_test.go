@@ -272,3 +272,46 @@ func TestConsumersMadeWhileStopping(t *testing.T) {
 		}
 	}
 }
+
+// The sums behind Stop and Drain within handlers.
+func TestRosterCounts(t *testing.T) {
+	isClosed := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	entered := func(r *roster) *Consumer {
+		c := &Consumer{done: make(chan struct{})}
+		require.NoError(t, r.enter(c))
+		return c
+	}
+	t.Run("who has left waits no more", func(t *testing.T) {
+		r := newRoster()
+		gone, other := entered(r), entered(r)
+		back := r.waitForAll(gone)
+		r.end()
+		r.leave(gone)
+		require.False(t, isClosed(r.quiet), "the other one is at work")
+		back()
+		require.False(t, isClosed(r.quiet))
+		r.leave(other)
+		require.True(t, isClosed(r.quiet))
+	})
+	t.Run("who waits for all is not waited for", func(t *testing.T) {
+		r := newRoster()
+		a, b, busy := entered(r), entered(r), entered(r)
+		defer r.waitForAll(b)()
+		r.end()
+		released, back := r.waitFor(a, b)
+		require.True(t, isClosed(released), "though somebody is busy")
+		back()
+		require.False(t, isClosed(r.quiet))
+		r.leave(busy)
+		require.False(t, isClosed(r.quiet), "a is at work again")
+		r.leave(a)
+		require.True(t, isClosed(r.quiet))
+	})
+}

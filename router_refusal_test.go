@@ -5,6 +5,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -160,5 +161,47 @@ func TestRouterGivesUp(t *testing.T) {
 		require.True(t, routerDone(routerSubscribe(t, c, "a")))
 		require.Equal(t, cause, hub.router.giveUp(req, cause))
 		require.Equal(t, []string{"a"}, c.Topics())
+	})
+}
+
+// A server that will not leave a topic keeps nobody waiting, and is asked again.
+func TestRouterRefusalToLeave(t *testing.T) {
+	hub, s, c := routerUp(t, Config{})
+	routerSubscribe(t, c, "a")
+	s.settle()
+	gone := hub.router.unsubscribe(c, []string{"a"})
+	changes, _ := hub.router.Changes()
+	require.NoError(t, hub.router.Acknowledge(changes, errors.New("not now")))
+	require.True(t, routerDone(gone))
+	require.NoError(t, gone.err)
+	require.False(t, s.ask(), "not at once")
+	hub.router.Retry()
+	s.settle()
+	require.Empty(t, s.listening)
+	require.Empty(t, hub.router.channels)
+}
+
+// The gap of a topic that is refused in one session after another began with the first loss.
+func TestRouterRefusalInSeveralSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, s, c := routerUp(t, Config{})
+		routerSubscribe(t, c, "a", "bad")
+		s.settle()
+		unitTake(c)
+		s.refuses["bad"] = true
+		lost := time.Now()
+		for range 3 {
+			s.detach(io.EOF)
+			s.attach()
+			s.settle()
+			time.Sleep(time.Minute)
+		}
+		delete(s.refuses, "bad")
+		hub.router.Retry()
+		s.settle()
+		events := unitTakeEvents(c)
+		late := events[len(events)-1]
+		require.Equal(t, "subscribe bad", eventWord(late))
+		require.Equal(t, lost, late.Advisory.Gap.Since)
 	})
 }
