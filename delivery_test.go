@@ -152,6 +152,49 @@ func TestDeliveryShrinks(t *testing.T) {
 	})
 }
 
+// What the watch makes of a shift: when nobody waits it is halved, by another one where more than the fewest are at work; and
+// when somebody waits, few turns make it grow.
+func TestDeliveryWatch(t *testing.T) {
+	fewest := runtime.GOMAXPROCS(0)
+	for name, c := range map[string]struct {
+		before  *shift
+		waits   bool
+		size    int
+		another bool
+	}{
+		"all have left":           {&shift{size: 8 * fewest}, false, 4 * fewest, false},
+		"the fewest are at work":  {&shift{size: 8 * fewest, workers: fewest}, false, 4 * fewest, false},
+		"one more is at work":     {&shift{size: 8 * fewest, workers: fewest + 1}, false, 4 * fewest, true},
+		"nearly the fewest":       {&shift{size: fewest + 1}, false, fewest, false},
+		"turns enough":            {&shift{size: 4 * fewest, workers: 4 * fewest, turns: 4 * fewest * fewTurns}, true, 4 * fewest, false},
+		"one turn less":           {&shift{size: 4 * fewest, workers: 4 * fewest, turns: 4*fewest*fewTurns - 1}, true, fewest, true},
+		"somebody looks for work": {&shift{size: 4 * fewest, workers: 4 * fewest, looking: 1}, true, 4 * fewest, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := unitHub(t, Config{})
+				d := hub.delivery
+				d.shift = c.before
+				if c.waits {
+					d.ready.push(deliveryConsumer(t, hub, func(context.Context, *Event) {}))
+				}
+				d.watch()
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				require.Equal(t, c.size, d.shift.size)
+				require.Equal(t, c.another, d.shift != c.before)
+				require.Equal(t, c.another, c.before.over.Load())
+				if !c.another {
+					require.Zero(t, d.shift.turns, "they are counted anew")
+				}
+				if d.watching {
+					d.timer.Stop()
+				}
+			})
+		})
+	}
+}
+
 // Whatever is pushed and popped comes in order, and the room is used again.
 func TestDeliveryFIFO(t *testing.T) {
 	var f fifo

@@ -142,3 +142,18 @@ func TestPublisherGivesUpTheRest(t *testing.T) {
 		require.Equal(t, uint64(6), s.p.failures.Load())
 	})
 }
+
+// A pool is told of the earlier one of two deadlines, that of the caller and that of the step.
+func TestPublisherTellsTheDeadline(t *testing.T) {
+	now := time.Now()
+	ctx, cancel := context.WithDeadline(context.Background(), now.Add(time.Minute))
+	defer cancel()
+	for step, want := range map[time.Duration]time.Duration{time.Second: time.Second, time.Hour: time.Minute} {
+		deadline, limited := withDeadline{ctx, now.Add(step)}.Deadline()
+		require.True(t, limited)
+		require.Equal(t, now.Add(want), deadline)
+		deadline, limited = withDeadline{context.Background(), now.Add(step)}.Deadline()
+		require.True(t, limited)
+		require.Equal(t, now.Add(step), deadline)
+	}
+}

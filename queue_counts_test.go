@@ -50,3 +50,40 @@ func TestQueueCloseCountsNothingRevoked(t *testing.T) {
 	require.Equal(t, ActionClose, ev.Advisory.Action)
 	require.EqualValues(t, 129, ev.Advisory.Dropped)
 }
+
+// It does count what was in hand, if that was not unsubscribed.
+func TestQueueCloseCountsWhatIsInHand(t *testing.T) {
+	var b brake
+	q := newQueue(128, CloseConsumer, &b)
+	q.put(0, queueRun("a", 1, 2))
+	require.NotNil(t, q.next())
+	q.revoke("a")
+	q.done()
+	q.put(0, queueRun("b", 1, 2))
+	require.Equal(t, "b", q.next().Topic)
+	numbers := make([]int, 129)
+	q.put(0, queueRun("b", numbers...))
+	q.done()
+	ev := q.next()
+	require.Equal(t, ActionClose, ev.Advisory.Action)
+	require.EqualValues(t, 130, ev.Advisory.Dropped)
+}
+
+// What is unsubscribed while a batch is made is not in it, and neither is what stands behind a lag.
+func TestQueueHasNoMore(t *testing.T) {
+	var b brake
+	q := newQueue(256, DropOldest, &b) // four in hand
+	q.put(0, queueRun("a", 1, 2))
+	require.NotNil(t, q.next())
+	q.revoke("a")
+	require.Nil(t, q.more())
+	q.done()
+	require.Nil(t, q.next())
+
+	q.put(0, queueRun("a", 1))
+	require.NotNil(t, q.next())
+	q.put(0, queueRun("a", make([]int, 257)...))
+	require.Nil(t, q.more())
+	q.done()
+	require.Equal(t, ActionLag, q.next().Advisory.Action)
+}

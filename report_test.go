@@ -288,3 +288,25 @@ func TestReportWait(t *testing.T) {
 		require.Equal(t, 2, heard)
 	})
 }
+
+// All that found no room is told, however soon after the last time: here the second loss is, when nothing else is left to say.
+func TestSpeakerTellsOfEveryLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const over = 7
+		busy, missed := make(chan struct{}), 0
+		s := speaker[int]{say: func(int) { <-busy }, missed: func(n int) { missed += n }}
+		for range 2 {
+			s.add(0)
+			synctest.Wait() // it is being said
+			for range errorsWaitingForUser + over {
+				s.add(0)
+			}
+			for range errorsWaitingForUser + 1 {
+				busy <- struct{}{}
+			}
+			synctest.Wait()
+		}
+		require.Equal(t, 2*over, missed)
+		require.False(t, s.talking)
+	})
+}

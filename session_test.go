@@ -3,6 +3,7 @@ package pghub
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,4 +223,18 @@ func TestWritingDoesNotInterruptReading(t *testing.T) {
 		require.NoError(t, outcome(t, subscribed))
 		w.expect(t, lineConnect, lineSubscribe("a"), "a "+n.Payload, lineSubscribe("b"))
 	})
+}
+
+// Who waits for everything to be routed is told by the answer to whatever is asked next, be it a probe.
+func TestAProbeIsABarrierToo(t *testing.T) {
+	for _, probe := range []bool{true, false} {
+		s := newSession(&link{}, &Config{}, newReporter(&Config{Logger: slog.New(slog.DiscardHandler)}))
+		s.sink = nobody{}
+		reached := make(chan struct{})
+		s.barriers = []chan struct{}{reached}
+		require.Len(t, s.batch(probe), 1)
+		require.Empty(t, s.batch(false), "it is asked once")
+		require.NoError(t, s.answer())
+		awaitClosed(t, reached, "the barrier")
+	}
 }

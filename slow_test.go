@@ -97,3 +97,39 @@ func TestDeliveryNamesNoBusyHandler(t *testing.T) {
 		require.Empty(t, named())
 	})
 }
+
+// A Resync that takes long is no handler that is slow.
+func TestDeliveryNamesNoResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := unitHub(t, Config{})
+		named := deliveryWatch(hub)
+		ended := make(chan struct{})
+		c, err := hub.Consumer(t.Context(), func(context.Context, *Event) {}, &ConsumerConfig{Resync: func(context.Context, Gap) error {
+			time.Sleep(5 * slowHandler)
+			close(ended)
+			return nil
+		}})
+		require.NoError(t, err)
+		c.queue.advise(newResyncMark())
+		hub.delivery.add(c)
+		<-ended
+		require.Empty(t, named())
+	})
+}
+
+// Workers that end while the lookout is busy are forgotten when it looks next, and then it rests.
+func TestLookoutForgetsWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookout(func(slowCall) {})
+		workers := []*worker{l.enter(), l.enter(), l.enter()}
+		workers[1].leave()
+		l.mu.Lock()
+		workers[0].leave()
+		workers[2].leave()
+		l.mu.Unlock()
+		time.Sleep(2 * slowLook)
+		synctest.Wait()
+		require.Empty(t, l.workers)
+		require.False(t, l.looking)
+	})
+}

@@ -106,3 +106,13 @@ func TestConsumerStatsByName(t *testing.T) {
 		require.Equal(t, stats[1], a.Stats())
 	})
 }
+
+// Server and PID are those of a connection that listens, and not of one that is to.
+func TestStatsNameTheServerWhileListening(t *testing.T) {
+	hub := unitHub(t, Config{PollOnly: true})
+	hub.supervisor.hold(silence{})
+	for state, server := range map[State]string{StateConnecting: "", StateListening: "nobody", StateWaiting: ""} {
+		hub.supervisor.enter(state, nil)
+		require.Equal(t, server, hub.Stats().Server, "%v", state)
+	}
+}

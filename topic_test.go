@@ -110,6 +110,7 @@ func TestTopicCallbacksKeepTheOrder(t *testing.T) {
 				var undecodable *DecodeError
 				require.ErrorAs(t, err, &undecodable)
 				require.Equal(t, ev.Payload, undecodable.Payload)
+				require.EqualValues(t, fakepg.NotifierPID, ev.PID)
 				require.NotNil(t, ConsumerFrom(ctx))
 				d.note("undecodable %s %v", ev.Payload, ev.Key)
 			},
@@ -248,4 +249,22 @@ func TestTopicNamesWhatIsWrong(t *testing.T) {
 	require.ErrorIs(t, err, ErrTopic)
 	require.ErrorIs(t, TopicOf[parcel]("").NotifyTx(within(t), hub, stubTx{}, nil, parcel{}), ErrTopic)
 	require.ErrorIs(t, parcels.Notify(within(t), hub, nil, parcel{}), ErrNotStarted)
+}
+
+// What could not be decoded has its place in the stream all the same.
+func TestTopicUndecodableKeepsTheRecord(t *testing.T) {
+	hub := unitHub(t, Config{})
+	var got []*Event
+	d := &topicDelivery[int]{hub: hub, codec: KeyValueCodec{}, cfg: TopicConfig{Undecodable: func(_ context.Context, ev *Event, _ error) { got = append(got, ev) }}}
+	record := &Record{Position: Position{Tick: 1, Txn: 2, ID: 3}, Attempt: 4}
+	for _, payload := range badParcels {
+		d.handle(t.Context(), &Event{Topic: "parcels", Payload: []byte(payload), PID: 5, Record: record})
+	}
+	require.Len(t, got, len(badParcels))
+	for i, ev := range got {
+		require.Equal(t, badParcels[i], string(ev.Payload))
+		require.Equal(t, "parcels", ev.Topic)
+		require.EqualValues(t, 5, ev.PID)
+		require.Same(t, record, ev.Record)
+	}
 }
