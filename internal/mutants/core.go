@@ -91,6 +91,10 @@ var coreArea = area{
 		one("settings that overrule the user's", "internal/pgwire/settings.go", "!given", "given || !given", "TestTheServerWatchesTheListener"),
 		one("a refused topic that is not tried again", "session.go", "\t\t\ts.sink.Retry()\n", "", "TestFaultProtocolRefusedTopicIsTriedAgain"),
 
+		one("a refused UNLISTEN that keeps callers waiting", "listen.go", "\t\tr.settledLocked(ch)\n\t}\n\tif ch.state == channelListening && r.phase", "\t}\n\tif ch.state == channelListening && r.phase", "TestRouterRefusalToLeave"),
+		one("a probe that forgets the barriers", "session.go", "sql: probeSQL, barriers: s.barriers}", "sql: probeSQL}", "TestAProbeIsABarrierToo"),
+		one("a late gap that begins with the last loss", "listen.go", "if ch.missing.IsZero() && len(ch.groups) > 0 {", "if len(ch.groups) > 0 {", "TestRouterRefusalInSeveralSessions"),
+
 		// Figures.
 		one("unwanted events counted by the burst", "route.go", "\t\t\tr.unwanted += uint64(n)\n", "\t\t\tr.unwanted++\n", "TestOperatorCountsEachEvent"),
 		one("received events counted by the burst", "route.go", "\tr.received += uint64(len(burst))\n", "\tr.received++\n", "TestOperatorCountsEachEvent"),

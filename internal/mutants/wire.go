@@ -22,6 +22,8 @@ var wireArea = area{
 		one("a payload that shares its room", "pgwire.go", "payload[: len(payload)-1 : len(payload)-1]", "payload[:len(payload)-1]", "TestParsedTextsEndWhereTheyEnd"),
 		one("a channel that shares its room", "pgwire.go", "text[:end:end]", "text[:end]", "TestParsedTextsEndWhereTheyEnd"),
 		one("quotes that are not doubled", "pgwire.go", "\t\tif name[i] == '\"' {\n\t\t\tdst = append(dst, '\"')\n\t\t}\n", "", "TestAppendIdentifier"),
+		one("notifications read beyond the buffer", "pgwire.go", "r.r < r.w && r.buf[r.r] ==", "r.r <= r.w && r.buf[r.r] ==", "TestReaderNotificationsFillTheBuffer"),
+		one("a topic compared beyond the text", "pgwire.go", "end >= len(text) ||", "end > len(text) ||", "TestReaderTopicsAlike"),
 		one("a query without its end", "pgwire.go", "uint32(4+len(sql)+1))", "uint32(4+len(sql)))", "TestAppendMessages"),
 		sampled(one("a notification with a short body", "pgwire.go", "\tif len(body) < 4 {\n", "\tif len(body) < 3 {\n", "TestParseNotification")),
 	},
