@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pghub/pghub"
 )
@@ -29,6 +30,7 @@ type client struct {
 	out       outbox
 	ctx       context.Context // ends when the client leaves, and ends its connection
 	cancel    context.CancelCauseFunc
+	counted   atomic.Bool // why it is closed
 
 	topics []string // owned by admission.mu
 
@@ -98,7 +100,7 @@ func (c *client) handle(_ context.Context, ev *pghub.Event) {
 	case a == nil:
 		c.take(item{kind: kindEvent, topic: ev.Topic, data: ev.Value})
 	case c.raw && a.Action == pghub.ActionLag:
-		c.gateway.counters.slow.Add(1)
+		c.closedFor(&c.gateway.counters.slow)
 		c.out.finish(endSlow) // events are missing, and payloads alone cannot say so
 	case a.Action == pghub.ActionLag && c.resume(""): // what was dropped on its way here is read
 	case a.Action == pghub.ActionSubscribe && a.Gap.Err != nil && c.resume(a.Topic):
@@ -110,12 +112,19 @@ func (c *client) handle(_ context.Context, ev *pghub.Event) {
 	}
 }
 
+// closedFor counts why the client is closed, once: what follows from that is no reason.
+func (c *client) closedFor(reason *atomic.Uint64) {
+	if c.counted.CompareAndSwap(false, true) {
+		reason.Add(1)
+	}
+}
+
 // reply sends what is not an event.
 func (c *client) reply(data []byte) { c.put(item{kind: kindReply, data: data}) }
 
 func (c *client) put(it item) {
 	if c.out.put(it) {
-		c.gateway.counters.slow.Add(1) // the outbox takes no more; the writer ends the connection
+		c.closedFor(&c.gateway.counters.slow) // the outbox takes no more; the writer ends the connection
 	}
 }
 

@@ -92,7 +92,7 @@ type Config struct {
 	HistoryBytes         int // that are remembered, of HistoryEvents. 16 MiB
 	MaxPendingTotal      int // bytes beyond MaxPending that wait for all clients together, at most an eighth for one. 256 MiB
 
-	WriteTimeout     time.Duration // of one write: the client has read nothing at all for so long. 15 s
+	WriteTimeout     time.Duration // while something waits for a client: it has taken nothing for so long, see README.md. 15 s
 	SlowTimeout      time.Duration // how long a client may lose events without catching up, or take none of more than MaxPending. 30 s
 	PingInterval     time.Duration // between pings of a WebSocket. 30 s
 	PingTimeout      time.Duration // until the answer. 15 s

@@ -11,10 +11,10 @@ import (
 )
 
 // conn is a hijacked connection. It does two things for coder/websocket, which flushes after every message: the messages
-// of a batch leave in one write, and a write that makes no progress fails after a time without a timer for each.
+// of a batch leave in one write, and a write that makes no progress fails after a time.
 type conn struct {
 	net.Conn
-	timeout time.Duration
+	progress progress
 
 	// Of the reader.
 	early  []byte // what the client sent right behind its request, or what is held back
@@ -26,6 +26,17 @@ type conn struct {
 	mu     sync.Mutex
 	corked bool
 	batch  gathered
+}
+
+// newConn makes a conn whose writes come further within the timeout, or end.
+func newConn(nc net.Conn, timeout time.Duration) *conn {
+	c := &conn{Conn: nc}
+	c.progress = progress{
+		timeout: timeout,
+		taken:   func() (uint64, bool) { return confirmed(nc) },
+		fail:    func() { _ = nc.SetWriteDeadline(time.Now()) }, // or it has failed
+	}
+	return c
 }
 
 // gathered is what is to be written at once. What is long is in pieces as it was; what lies between is copied.
@@ -138,7 +149,8 @@ func (c *conn) uncork() (gathered, error) {
 	return g.emptied(), err
 }
 
-// writeChunk is what a client has the timeout for: one that reads slowly makes progress.
+// writeChunk is written at a time. Each is progress: where the system cannot tell how much a client has taken, a client has the
+// timeout for so much.
 const writeChunk = 16 << 10
 
 func (c *conn) writeLocked(pieces [][]byte) error {
@@ -155,10 +167,9 @@ func (c *conn) writeLocked(pieces [][]byte) error {
 			chunk = net.Buffers{pieces[0][:writeChunk]}
 			pieces[0] = pieces[0][writeChunk:]
 		}
-		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-			return err
-		}
-		if _, err := chunk.WriteTo(c.Conn); err != nil {
+		c.progress.begin()
+		_, err := chunk.WriteTo(c.Conn)
+		if err = c.progress.end(err); err != nil {
 			return err
 		}
 	}
@@ -196,7 +207,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	keepLittle(nc)
-	h.conn = &conn{Conn: nc, timeout: h.timeout, early: early, frames: frames{rate: h.rate}}
+	h.conn = newConn(nc, h.timeout)
+	h.conn.early, h.conn.frames.rate = early, h.rate
 	_, ofSystem := nc.(*net.TCPConn) // TLS would make a record of each piece
 	h.conn.shares = ofSystem && !h.compresses
 	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil

@@ -48,7 +48,7 @@ func (e *expiry) ask() {
 		next, err = g.expires(e.request)
 	}
 	if err != nil {
-		g.counters.expired.Add(1)
+		c.closedFor(&g.counters.expired)
 		g.cfg.Logger.Debug("gateway: a client may not stay", "from", c.address)
 		c.out.finish(endExpired)
 		return

@@ -204,7 +204,7 @@ func TestStatistics(t *testing.T) {
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, gateway.Stats{
 		State: "listening", Listening: true, WebSockets: 1, Topics: 1, Accepted: 1, Received: 1, Sent: 1,
-		Closed: map[string]uint64{"slow": 0, "flood": 0, "silent": 0, "expired": 0}, Refused: map[string]uint64{"bad_request": 1},
+		Closed: map[string]uint64{"slow": 0, "flood": 0, "silent": 0, "stuck": 0, "expired": 0}, Refused: map[string]uint64{"bad_request": 1},
 	}, st)
 
 	resp, err = http.Get(f.url("/metrics"))

@@ -56,11 +56,16 @@ func fixtureOn(t *testing.T, dsn string, cfg gateway.Config) *fixture {
 // serve puts a gateway on a port. When the test has ended gateway, server and hub are ended, in this order.
 func serve(t *testing.T, hub *pghub.Hub, gw *gateway.Gateway) *fixture {
 	t.Helper()
+	return serveWith(t, hub, gw, (*httptest.Server).Start)
+}
+
+func serveWith(t *testing.T, hub *pghub.Hub, gw *gateway.Gateway, start func(*httptest.Server)) *fixture {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/pg/", http.StripPrefix("/pg", gw))
 	f := &fixture{t: t, hub: hub, gw: gw, http: httptest.NewUnstartedServer(mux)}
 	f.http.Config.ConnContext = gateway.ConnContext
-	f.http.Start()
+	start(f.http)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), waiting)
 		defer cancel()

@@ -18,7 +18,9 @@ type eventStream struct {
 	w      http.ResponseWriter
 	writer *http.ResponseController
 	failed bool // a write has
-	lastID uint64
+
+	progress progress
+	lastID   uint64
 
 	located  chan cursor // has where the client begins, before its first event; nil: ids count
 	ofStream string      // the id
@@ -59,10 +61,15 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer c.leave()
 	c.filterTopics(topics, f)
 	s := &eventStream{client: c, w: w, writer: http.NewResponseController(w)}
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	alone := conn != nil && r.ProtoMajor == 1 // else it is for other requests too
+	s.watch(conn, alone)
 	// Shutdown may end a stream in the middle of a write. Not leave, though: what follows is the end of the answer.
 	stop := context.AfterFunc(c.ctx, func() { _ = s.writer.SetWriteDeadline(time.Now()) })
 	defer stop()
-	if conn, known := r.Context().Value(connKey{}).(net.Conn); known && r.ProtoMajor == 1 { // else it is for other requests too
+	if !alone {
+		keepLittleUnsent(conn)
+	} else {
 		keepLittle(conn)
 		forgetAtClose(conn, true) // the server closes it as soon as a write fails
 		defer func() { forgetAtClose(conn, s.failed) }()
@@ -181,7 +188,12 @@ func (g *Gateway) retryField() []byte {
 // begin sends the header.
 func (s *eventStream) begin() error {
 	streamHeader(s.w)
-	if err := s.writer.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	for _, setDeadline := range []func(time.Time) error{s.writer.SetReadDeadline, s.writer.SetWriteDeadline} { // those of the server
+		if err := setDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+	if err := s.ctx.Err(); err != nil { // or its end comes after this, and shortens the writing
 		return err
 	}
 	return s.send(s.gateway.retryField())
@@ -208,6 +220,9 @@ func (s *eventStream) run(ctx context.Context) {
 		}
 		if err != nil || ended {
 			s.failed = err != nil
+			if errors.Is(err, errStuck) {
+				s.closedFor(&s.gateway.counters.stuck)
+			}
 			s.gateway.cfg.Logger.Debug("gateway: an event stream has ended", "from", s.address, "reason", err)
 			return
 		}
@@ -274,19 +289,39 @@ func (s *eventStream) appendID(b []byte, it item) []byte {
 	return append(append(append(append(b, "id: "...), s.ofStream...), s.ofMemory...), '\n')
 }
 
+// watch has a write end by which the client comes no further. Of HTTP/2, where a connection has several streams, a write is one step: the
+// client's system may take them for the others. If the connection takes not even the end of the stream, it is ended as a whole.
+func (s *eventStream) watch(conn net.Conn, alone bool) {
+	s.progress.timeout = s.gateway.cfg.WriteTimeout
+	s.progress.taken = func() (uint64, bool) {
+		if !alone {
+			return 0, false
+		}
+		return confirmed(conn)
+	}
+	again, before := false, uint64(0)
+	s.progress.fail = func() {
+		_ = s.writer.SetWriteDeadline(time.Now()) // or it has failed
+		if alone || conn == nil {
+			return
+		}
+		taken, _ := confirmed(conn)
+		if again && taken == before {
+			_ = conn.SetWriteDeadline(time.Now())
+		}
+		again, before = true, taken
+	}
+}
+
 // send writes to the client, or fails when that makes no progress.
 func (s *eventStream) send(b []byte) error {
 	for chunk := range slices.Chunk(b, writeChunk) {
-		if err := s.writer.SetWriteDeadline(time.Now().Add(s.gateway.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
+		s.progress.begin()
+		_, err := s.w.Write(chunk)
+		if err == nil {
+			err = s.writer.Flush()
 		}
-		if err := s.ctx.Err(); err != nil { // or its end comes after the deadline, and shortens it
-			return err
-		}
-		if _, err := s.w.Write(chunk); err != nil {
-			return err
-		}
-		if err := s.writer.Flush(); err != nil {
+		if err = s.progress.end(err); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ type counters struct {
 	slow      atomic.Uint64 // clients closed, by reason
 	flood     atomic.Uint64
 	silent    atomic.Uint64
+	stuck     atomic.Uint64
 	expired   atomic.Uint64
 	replays   atomic.Int64  // under way
 	replayed  atomic.Uint64 // events
@@ -50,7 +51,7 @@ type Stats struct {
 	Published  uint64            `json:"published"`  // events by POST /notify
 	Replays    int64             `json:"replays"`    // under way; a client may have several
 	Replayed   uint64            `json:"replayed"`   // events that clients got from the past
-	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping), expired
+	Closed     map[string]uint64 `json:"closed"`     // clients: slow, flood, silent (no answer to a ping), stuck (took nothing for Config.WriteTimeout), expired
 	Refused    map[string]uint64 `json:"refused"`    // requests and operations, by name of the error
 }
 
@@ -71,7 +72,7 @@ func (g *Gateway) Stats() Stats {
 		Replayed:   g.counters.replayed.Load(),
 		Closed: map[string]uint64{
 			"slow": g.counters.slow.Load(), "flood": g.counters.flood.Load(), "silent": g.counters.silent.Load(),
-			"expired": g.counters.expired.Load(),
+			"stuck": g.counters.stuck.Load(), "expired": g.counters.expired.Load(),
 		},
 		Refused: make(map[string]uint64),
 	}

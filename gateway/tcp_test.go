@@ -19,7 +19,7 @@ func TestSlowIsNotStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := net.Pipe()
 		defer func() { _ = client.Close() }()
-		c := &conn{Conn: server, timeout: 15 * time.Second}
+		c := newConn(server, 15*time.Second)
 		sent := bytes.Repeat([]byte("0123456789abcdef"), 4<<10) // 64 KiB
 		var got []byte
 		read := make(chan struct{})
@@ -81,7 +81,8 @@ func TestGatheredPiecesArriveInTheirOrder(t *testing.T) {
 		require.NoError(t, err)
 		accepted, err := listener.Accept()
 		require.NoError(t, err)
-		c := &conn{Conn: accepted, timeout: time.Minute, shares: shares}
+		c := newConn(accepted, time.Minute)
+		c.shares = shares
 		var want []byte
 		got := make(chan []byte, 1)
 		go func() {

@@ -92,7 +92,7 @@ func (c *client) take(it item) {
 func (c *client) sendLocked(it item) bool {
 	taken, ended := c.out.offer(it)
 	if ended {
-		c.gateway.counters.slow.Add(1)
+		c.closedFor(&c.gateway.counters.slow)
 	}
 	return taken
 }

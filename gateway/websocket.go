@@ -164,7 +164,7 @@ func (s *socket) read() {
 func (s *socket) closeFor(err error) {
 	switch {
 	case errors.Is(err, errFlood):
-		s.gateway.counters.flood.Add(1)
+		s.closedFor(&s.gateway.counters.flood)
 		s.close(endFlood)
 	case s.conn.frames.unmasked.Load():
 		s.close(endProtocol)
@@ -194,6 +194,9 @@ func (s *socket) write() {
 		err := s.send(items, b)
 		clear(items)
 		if err != nil {
+			if errors.Is(err, errStuck) {
+				s.closedFor(&s.gateway.counters.stuck)
+			}
 			if !s.closing.Load() { // else the client still has to get the reason
 				s.cut()
 			}
@@ -237,7 +240,7 @@ func (s *socket) keepAlive() {
 				return
 			}
 			if errors.Is(err, context.DeadlineExceeded) {
-				s.gateway.counters.silent.Add(1)
+				s.closedFor(&s.gateway.counters.silent)
 			}
 			s.cut()
 			return
