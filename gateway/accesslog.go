@@ -18,12 +18,20 @@ func (g *Gateway) accessLogged(next http.Handler) http.Handler {
 		began := time.Now()
 		seen := &seenWriter{ResponseWriter: w}
 		path := r.URL.Path
+		panicked := true
 		defer func() {
+			if seen.status == 0 { // which the server answers with 200
+				seen.status = http.StatusOK
+				if panicked {
+					seen.status = http.StatusInternalServerError
+				}
+			}
 			g.cfg.AccessLog.LogAttrs(r.Context(), slog.LevelInfo, "request",
 				slog.String("method", r.Method), slog.String("path", path), slog.Int("status", seen.status), slog.Int64("bytes", seen.bytes),
 				slog.Duration("took", time.Since(began)), slog.String("from", g.addressOf(r)), slog.String("agent", r.UserAgent()))
 		}()
 		next.ServeHTTP(seen, r)
+		panicked = false
 	})
 }
 

@@ -183,6 +183,14 @@ func TestNoTokenInTheLog(t *testing.T) {
 	for _, path := range []string{"/notify/other?token=sesame", "/notify/t?token=sesame&key=x"} {
 		f.get("POST", path, header)
 	}
+	bySubprotocol := handshake.Clone()
+	bySubprotocol.Set("Sec-WebSocket-Protocol", "pghub, pghub.token.sesame")
+	for _, path := range []string{"/ws?format=x", "/listen/other", "/stats"} {
+		f.get("GET", path, bySubprotocol)
+	}
+	quiet, _, err := websocket.Dial(f.ctx(), f.url("/listen/t"), &websocket.DialOptions{Subprotocols: []string{"pghub", "pghub.token.sesame"}})
+	require.NoError(t, err)
+	require.NoError(t, quiet.CloseNow())
 	ws := f.dial("/ws?token=sesame")
 	f.send(ws, `{"op":"subscribe","id":1,"topics":["other"]}`)
 	require.Contains(t, f.read(ws), "topic_not_allowed")

@@ -14,7 +14,7 @@ import (
 )
 
 // Config makes a [Gateway]. The zero value is valid and lets nobody listen to anything: say at least Topics. Of numbers
-// and durations 0 is the default; a negative number is no limit.
+// and durations 0 is the default; a negative limit is none. HistoryEvents and durations are not negative.
 type Config struct {
 	// Topics that clients may listen to: glob patterns as of [path.Match], in which * stands for any characters, / too.
 	// None: no topic at all.

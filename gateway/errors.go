@@ -18,7 +18,6 @@ const (
 	CodeProtocol  = 1002 // the client breaks the protocol of WebSockets
 	CodeNotText   = 1007 // a text message that is not UTF-8
 	CodeTooBig    = 1009 // a message longer than Config.MaxMessage
-	CodeInternal  = 1011 // trouble that is not the client's, and is in the log
 	CodeSlow      = 4008 // the client does not read as fast as events come
 	CodeExpired   = 4401 // what the client was allowed has come to its end: see Config.Expires
 	CodeFlood     = 4029 // the client sends more than Config.MaxRate frames a second

@@ -109,6 +109,8 @@ func TestMistakesInTheConfigAreNamed(t *testing.T) {
 		{gateway.Config{SubscribeTimeout: -1}, "SubscribeTimeout"},
 		{gateway.Config{PublishTimeout: -1}, "PublishTimeout"},
 		{gateway.Config{ReadTimeout: -1}, "ReadTimeout"},
+		{gateway.Config{HistoryLinger: -1}, "HistoryLinger"},
+		{gateway.Config{HistoryEvents: -1}, "HistoryEvents"},
 	} {
 		_, err := gateway.New(f.hub, test.cfg)
 		require.ErrorContains(t, err, test.says, "%+v", test.cfg)

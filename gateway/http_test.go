@@ -34,6 +34,7 @@ func TestNotify(t *testing.T) {
 		{"/notify/open%2F1?key=9223372036854775808", "", 400, "bad_value", ""},
 		{"/notify/open%2F1?format=payload", "nul\x00", 400, "bad_value", ""},
 		{"/notify/open%2F1?format=payload", "\xff", 400, "bad_value", ""},
+		{"/notify/open%2F1?format=payload", strings.Repeat("x", 7999), 204, "", strings.Repeat("x", 7999)},
 		{"/notify/open%2F1?format=payload", strings.Repeat("x", 8000), 413, "too_large", ""},
 		{"/notify/open%2F1", strings.Repeat("x", 1<<20), 413, "too_large", ""},
 		{"/notify/open%2F1?format=xml", "", 400, "bad_request", ""},

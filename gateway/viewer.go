@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"embed"
 	"html/template"
 	"net/http"
@@ -26,13 +27,11 @@ var viewerPage = template.Must(template.ParseFS(viewerFiles, "viewer/index.html"
 func (g *Gateway) viewerRoutes(mux *http.ServeMux) {
 	mux.Handle("GET /viewer/style.css", viewerHeaders(newPage("text/css; charset=utf-8", embedded("viewer/style.css")))) // not the template
 	mux.Handle("GET /viewer/viewer.js", viewerHeaders(newPage("text/javascript; charset=utf-8", embedded("viewer/viewer.js"))))
-	mux.Handle("GET /{$}", viewerHeaders(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		data := struct{ Publish, Replay bool }{len(g.cfg.Publish) > 0, g.past != nil}
-		if err := viewerPage.Execute(w, data); err != nil {
-			g.cfg.Logger.Debug("gateway: the page was not sent", "error", err)
-		}
-	})))
+	var text bytes.Buffer
+	if err := viewerPage.Execute(&text, struct{ Publish, Replay bool }{len(g.cfg.Publish) > 0, g.past != nil}); err != nil {
+		panic(err) // never: it is in the program
+	}
+	mux.Handle("GET /{$}", viewerHeaders(newPage("text/html; charset=utf-8", text.Bytes())))
 }
 
 // viewerHeaders keep the page to itself: no other site's scripts in it, nor it in another site's frame.

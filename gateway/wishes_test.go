@@ -189,7 +189,7 @@ func TestCompression(t *testing.T) {
 		require.NoError(t, ws.CloseNow())
 	}
 	f := newFixture(t, gateway.Config{Topics: []string{"*"}})
-	for _, path := range []string{"/viewer/viewer.js", "/viewer/style.css", "/client.js"} {
+	for _, path := range []string{"/viewer/viewer.js", "/viewer/style.css", "/client.js", "/"} {
 		read := func(accepts string) (text, encoding string) {
 			req, err := http.NewRequestWithContext(f.ctx(), http.MethodGet, f.url(path), nil)
 			require.NoError(t, err)

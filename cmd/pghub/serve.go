@@ -61,7 +61,7 @@ func serveCommand(file *configFile, stderr io.Writer) *cli.Command {
 			list("trusted-proxies", "`NETWORK`s of reverse proxies, whose X-Forwarded-For is believed"),
 			text("tls-cert", "`FILE` with the certificate, to serve HTTPS", ""),
 			text("tls-key", "`FILE` with its key; both are read again when they change, and at SIGHUP", ""),
-			text("tls-client-ca", "`FILE` with the authorities of certificates that clients must show", ""),
+			text("tls-client-ca", "`FILE` with the authorities of certificates that clients must show; read at the start alone", ""),
 			text("codec", "how payloads are decoded: keyvalue (as pghub sends) or json (the payload is the value)", "keyvalue"),
 			text("name", "of the hub, in the application_name of its connection", ""),
 			on("compress", "offer permessage-deflate to WebSockets"),

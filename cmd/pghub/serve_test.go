@@ -99,7 +99,8 @@ func TestCollector(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t), "PGHUB_TOKEN=sesame"}, "serve", "--listen", "127.0.0.1:0", "--topics", "*")
+	p := start(t, []string{"DATABASE_URL=" + pgtest.Database(t), "PGHUB_TOKEN=sesame"}, "serve", "--listen", "127.0.0.1:0", "--topics", "*",
+		"--access-log", "--log-level", "debug")
 	base := "http://" + p.address
 	ready(t, http.DefaultClient, base)
 	status, _ := get(t, base+"/stats")
