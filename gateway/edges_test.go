@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -98,4 +99,33 @@ func TestDeflateOnTheWire(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 0xc1, head[0], "the last part of a text, compressed")
 	require.Less(t, int(head[1]), 126, "and so it is short")
+}
+
+// deadlines takes down the last deadline of writing.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	last time.Time
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error { return nil }
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.last = at
+	return nil
+}
+
+// The end of an event stream has as long as its events had: a client that takes nothing any more does not keep the server from closing.
+func TestTheEndOfAnEventStreamHasADeadline(t *testing.T) {
+	const patience = time.Hour
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, WriteTimeout: patience})
+	w, ended := &deadlines{ResponseRecorder: httptest.NewRecorder()}, make(chan struct{})
+	begun := time.Now()
+	go func() {
+		defer close(ended)
+		f.gw.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/events?topic=t", nil))
+	}()
+	eventually(t, "it is told that it is subscribed", func() bool { return f.gw.Stats().Sent == 1 })
+	require.NoError(t, f.gw.Shutdown(f.ctx()))
+	<-ended
+	require.False(t, w.last.Before(begun.Add(patience)))
 }

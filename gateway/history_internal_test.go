@@ -53,3 +53,35 @@ func TestTheHistoryIsLookedAtInParts(t *testing.T) {
 	require.Len(t, read, takeItems+2)
 	require.Equal(t, numbered(h.last()), read[takeItems+1])
 }
+
+// The history keeps so many bytes as it may, not one more. What it has dropped it does not reach back to.
+func TestTheHistoryHasRoomForSoManyBytes(t *testing.T) {
+	h := newHistory("e", 10, 0)
+	h.begin("a")
+	message := h.add("a", []byte("{}")) // all of them are as long: their numbers have one digit
+	require.Empty(t, h.kept)
+	require.Zero(t, h.size)
+
+	size := itemCost + len(message)
+	h.bytes = 2 * size
+	numbers := func() (kept []uint64) {
+		for _, r := range h.kept {
+			kept = append(kept, r.number)
+		}
+		return kept
+	}
+	h.add("a", []byte("{}"))
+	h.add("a", []byte("{}"))
+	require.Equal(t, []uint64{3, 4}, numbers())
+	require.Equal(t, 2*size, h.size)
+	require.True(t, h.reachesLocked(2, nil, []string{"a"}))
+	require.False(t, h.reachesLocked(1, nil, []string{"a"}))
+	h.add("a", []byte("{}"))
+	require.Equal(t, []uint64{4, 5}, numbers())
+	require.True(t, h.reachesLocked(3, nil, []string{"a"}))
+	require.False(t, h.reachesLocked(2, nil, []string{"a"}))
+	h.bytes = 2*size - 1
+	h.add("a", []byte("{}"))
+	require.Equal(t, []uint64{6}, numbers())
+	require.Equal(t, size, h.size)
+}

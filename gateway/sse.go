@@ -103,6 +103,9 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.run(r.Context())
+	if s.ctx.Err() == nil { // the end of the answer follows, and may be as little taken as what came before
+		_ = s.writer.SetWriteDeadline(time.Now().Add(g.cfg.WriteTimeout)) // or there is no connection
+	}
 }
 
 // subscribeAgain subscribes. A client that has been here before learns that it may have missed something, from where on
