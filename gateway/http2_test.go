@@ -24,9 +24,13 @@ type gatedConn struct {
 }
 
 func (c *gatedConn) Read(p []byte) (int, error) {
-	c.gate.RLock()
-	c.gate.RUnlock() //nolint:staticcheck // it waits
+	c.wait()
 	return c.Conn.Read(p)
+}
+
+func (c *gatedConn) wait() {
+	c.gate.RLock()
+	defer c.gate.RUnlock()
 }
 
 // newHTTP2Fixture serves a gateway over TLS and HTTP/2.
