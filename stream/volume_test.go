@@ -50,7 +50,13 @@ func TestAVolumePutBack(t *testing.T) {
 	require.NoError(t, err)
 	followed := newSeen()
 	ended := l.follow(t.Context(), followed.add)
-	resynced := l.resyncs("a")
+	resynced, live := l.resyncs("a"), newSeen()
+	_, err = l.hub.Consumer(t.Context(), func(_ context.Context, ev *pghub.Event) {
+		if ev.Advisory == nil {
+			live.add(ev)
+		}
+	}, &pghub.ConsumerConfig{Topics: []string{"a"}})
+	require.NoError(t, err)
 
 	l.publish("a", upTo(5)...)
 	saw.await(t, numbers("a", 1, 5)...)
@@ -68,6 +74,7 @@ func TestAVolumePutBack(t *testing.T) {
 	}
 	saw.await(t, numbers("a", 1, 8)...)
 	followed.await(t, numbers("a", 1, 8)...)
+	live.await(t, numbers("a", 1, 8)...) // else it has nothing that the server loses
 	eventually(t, "the ledger goes on", func() bool { return len(ledger()) == 8 })
 	gone := d.Position()
 
