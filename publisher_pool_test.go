@@ -308,18 +308,30 @@ func TestPublisherTakesAnswersForSignsOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPublishServer(t)
 		resets := 0
+		var answer error
 		f := &publishFuncs{send: func(ctx context.Context, _, _ []string) error {
-			<-ctx.Done() // pgx asks the server to cancel, and it answers
-			return &pgconn.PgError{Code: "57014", SeverityUnlocalized: "ERROR"}
+			<-ctx.Done() // pgx asks the server to cancel
+			if answer != nil {
+				return answer
+			}
+			return ctx.Err()
 		}}
 		s.p.pool = &countedResets{f, &resets}
+		publish := func(patience time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			return s.p.publish(ctx, notification{"a", "e"}, nil)
+		}
+		almost := publishTimeout/2 - time.Nanosecond // of silence is no reason yet
 		for range 10 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			err := s.p.publish(ctx, notification{"a", "e"}, nil)
-			require.NotErrorIs(t, err, ErrUnknownOutcome)
-			cancel()
+			answer = &pgconn.PgError{Code: "57014", SeverityUnlocalized: "ERROR"}
+			require.NotErrorIs(t, publish(time.Second), ErrUnknownOutcome)
+			answer = nil
+			require.ErrorIs(t, publish(almost), ErrUnknownOutcome)
 		}
 		require.Zero(t, resets)
+		require.ErrorIs(t, publish(time.Nanosecond), ErrUnknownOutcome)
+		require.Equal(t, 1, resets)
 	})
 }
 

@@ -3,6 +3,7 @@ package pghub
 import (
 	"context"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +86,32 @@ func TestPublisherTimesOutWithoutConnection(t *testing.T) {
 			require.NoError(t, <-next)
 		})
 	}
+}
+
+// Behind those who wait for a connection in vain others have a try of their own: a reset may have helped. When that is in vain too, all
+// are told at once.
+func TestPublisherGivesUpForThoseBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPublishServer(t)
+		first := s.call(t.Context(), "a", "e0")
+		st := s.next("e0")
+		var outcomes []<-chan error
+		for range 4 {
+			outcomes = append(outcomes, s.call(t.Context(), "a", strings.Repeat("x", maxBatchBytes))) // a batch each
+		}
+		s.hung = true
+		start := time.Now()
+		st.end(nil)
+		require.NoError(t, <-first)
+		for i, at := range []time.Duration{publishTimeout / 2, publishTimeout, publishTimeout, publishTimeout} {
+			require.ErrorIs(t, <-outcomes[i], ErrNotConnected)
+			require.Equal(t, at, time.Since(start), "call %d", i)
+		}
+		s.hung = false
+		next := s.call(t.Context(), "a", "e1")
+		s.next("e1").end(nil)
+		require.NoError(t, <-next)
+	})
 }
 
 // A time-out resets the pool, and nothing else does.
