@@ -41,7 +41,7 @@ func (f *fixture) requireNothingLeft() {
 	f.t.Helper()
 	eventually(f.t, "all have left", func() bool {
 		st, hub := f.gw.Stats(), f.hub.Stats()
-		return st.WebSockets == 0 && st.Streams == 0 && st.Topics == 0 && hub.Consumers == 0 && hub.Topics == 0 && hub.Listening == 0
+		return st.WebSockets == 0 && st.Streams == 0 && st.Topics == 0 && hub.Consumers == f.own && hub.Topics == 0 && hub.Listening == 0
 	})
 }
 
@@ -173,8 +173,18 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 
 // Whatever a client is refused for, and however it goes, nothing of it is left.
 func TestNothingIsLeftOfAFailure(t *testing.T) {
-	dsn := pgtest.Latin1Database(t)
-	f := fixtureOn(t, dsn, gateway.Config{Topics: []string{"*"}, MaxTopics: 1})
+	t.Run("without a history", func(t *testing.T) { nothingIsLeftOfAFailure(t, gateway.Config{}, 0) })
+	t.Run("with a history", func(t *testing.T) {
+		nothingIsLeftOfAFailure(t, gateway.Config{HistoryEvents: 10, HistoryLinger: time.Millisecond}, 1)
+	})
+}
+
+func nothingIsLeftOfAFailure(t *testing.T, cfg gateway.Config, own int) {
+	cfg.Topics, cfg.MaxTopics = []string{"*"}, 1
+	f := fixtureOn(t, pgtest.Latin1Database(t), cfg)
+	if f.own = own; own > 0 { // it begins with the first client
+		require.NoError(t, f.stream("topic=t", nil).close())
+	}
 	const refused = "€" // has no place in LATIN1
 	for _, path := range []string{"/listen/" + url.PathEscape(refused), "/events?topic=" + url.QueryEscape(refused)} {
 		status, name := f.refused("GET", path, "", handshake)

@@ -31,6 +31,7 @@ type fixture struct {
 	hub  *pghub.Hub
 	gw   *gateway.Gateway
 	http *httptest.Server
+	own  int // consumers of the gateway itself
 }
 
 // newFixture serves a gateway to a database of its own, under a prefix.
