@@ -18,6 +18,7 @@ type admission struct {
 	addresses map[string]*address // that have a client or a request
 	topics    map[string]int      // how many clients hold it
 	byKind    [2]int
+	dropped   uint64        // events, of clients that have left
 	empty     chan struct{} // closed when closed and no client is left
 }
 
@@ -124,7 +125,7 @@ func (a *admission) forgetLocked(name string) {
 	}
 }
 
-// leave counts a client out, with all its topics. first: it had not left before.
+// leave counts a client out, with all its topics and all that waits for it. first: it had not left before.
 func (a *admission) leave(c *client) (first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -134,6 +135,7 @@ func (a *admission) leave(c *client) (first bool) {
 	delete(a.clients, c)
 	a.byKind[c.transport]--
 	a.releaseLocked(c, c.topics)
+	a.dropped += c.out.discard()
 	a.addresses[c.address].clients--
 	a.forgetLocked(c.address)
 	if a.closed && len(a.clients) == 0 {
@@ -241,6 +243,18 @@ func (a *admission) count() (webSockets, streams, topics int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.byKind[viaWebSocket], a.byKind[viaStream], len(a.topics)
+}
+
+// queued returns how many items wait for clients, and how many events were dropped, those of clients that have left among them.
+func (a *admission) queued() (pending int, dropped uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	dropped = a.dropped
+	for c := range a.clients {
+		p, d := c.out.figures()
+		pending, dropped = pending+p, dropped+d
+	}
+	return pending, dropped
 }
 
 func (a *admission) isClosed() bool {

@@ -216,8 +216,5 @@ func (c *client) leave() {
 	}
 	if c.gateway.admission.leave(c) {
 		c.unfollow(c.keptTopics())
-		c.out.discard()
-		_, dropped := c.out.figures()
-		c.gateway.counters.dropped.Add(dropped)
 	}
 }

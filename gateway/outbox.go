@@ -296,8 +296,8 @@ func (o *outbox) progressLocked() {
 	}
 }
 
-// discard ends the outbox, with all that waits.
-func (o *outbox) discard() {
+// discard ends the outbox, with all that waits, and returns how many events were dropped before.
+func (o *outbox) discard() (dropped uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.end == nil {
@@ -306,6 +306,7 @@ func (o *outbox) discard() {
 	o.common.giveBack(o.items...)
 	o.items, o.bytes = nil, 0
 	o.emptiedLocked()
+	return o.dropped
 }
 
 // pending says whether the writer has something to do.

@@ -12,7 +12,6 @@ import (
 type counters struct {
 	accepted  atomic.Uint64 // clients
 	sent      atomic.Uint64 // messages written to clients
-	dropped   atomic.Uint64 // events for clients that were slow, of those that have left
 	published atomic.Uint64
 	slow      atomic.Uint64 // clients closed, by reason
 	flood     atomic.Uint64
@@ -65,7 +64,6 @@ func (g *Gateway) Stats() Stats {
 		Received:   hub.Received,
 		Reconnects: hub.Reconnects,
 		Sent:       g.counters.sent.Load(),
-		Dropped:    g.counters.dropped.Load(),
 		Excess:     g.ledger.total(),
 		Published:  g.counters.published.Load(),
 		Replays:    g.counters.replays.Load(),
@@ -77,11 +75,7 @@ func (g *Gateway) Stats() Stats {
 		Refused: make(map[string]uint64),
 	}
 	st.WebSockets, st.Streams, st.Topics = g.admission.count()
-	for _, c := range g.admission.all() {
-		pending, dropped := c.out.figures()
-		st.Pending += pending
-		st.Dropped += dropped
-	}
+	st.Pending, st.Dropped = g.admission.queued()
 	g.counters.mu.Lock()
 	defer g.counters.mu.Unlock()
 	for name, n := range g.counters.refused {

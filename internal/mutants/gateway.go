@@ -91,11 +91,11 @@ var gatewayArea = area{
 		one("nothing given back for what was dropped", "outbox.go", "\to.common.giveBack(o.items[i])\n", "", "TestWhatIsBorrowedIsGivenBack"),
 		one("nothing given back for what was sent", "outbox.go", "\t\to.common.giveBack(buf...)\n", "", "TestWhatIsBorrowedIsGivenBack TestBurstReachesEverybody"),
 		one("nothing given back for what was unsubscribed", "outbox.go", "\t\to.common.giveBack(it)\n\t\treturn true\n", "\t\treturn true\n", "TestWhatIsBorrowedIsGivenBack"),
-		one("nothing given back for who has left", "client.go", "\t\tc.out.discard()\n", "", "TestBurstsOfAllTogetherAreBounded"),
+		one("nothing given back for who has left", "admission.go", "\ta.dropped += c.out.discard()\n", "\t_, dropped := c.out.figures()\n\ta.dropped += dropped\n", "TestBurstsOfAllTogetherAreBounded"),
 		one("an outbox that is full too early", "outbox.go", "\tfor o.bytes > o.limit {\n", "\tfor o.bytes >= o.limit {\n", "TestPatienceIsRenewedByCatchingUp"),
 		one("gaps sent to those who cannot be told", "outbox.go", "if o.gapless {", "if false {", "TestGaplessOutboxEndsAtOnce"),
 		one("a lag that is not added to", "outbox.go", "lag: o.items[i-1].lag + 1}", "lag: o.items[i-1].lag}", "TestOldestEventsGiveWayInTheirPlace"),
-		one("drops forgotten when the client leaves", "client.go", "\t\tc.gateway.counters.dropped.Add(dropped)\n", "\t\t_ = dropped\n", "TestDropsAreStillCountedAfterTheClientHasLeft"),
+		one("drops forgotten when the client leaves", "admission.go", "a.dropped += c.out.discard()", "c.out.discard()", "TestDropsAreStillCountedAfterTheClientHasLeft"),
 		one("events behind an unsubscription", "outbox.go", "\tif o.end != nil || it.kind == kindEvent && !slices.Contains(o.topics, it.topic) {", "\tif o.end != nil {", "TestNothingComesBehindAnUnsubscription"),
 		one("the hub's lag hidden from raw clients", "client.go", "\t\tc.out.finish(endSlow) // events are missing, and payloads alone cannot say so\n", "", "TestLagOfTheHubEndsARawClient"),
 
