@@ -72,6 +72,23 @@ func TestNoTicksInATransactionThatHasWritten(t *testing.T) {
 	require.Equal(t, []string{"1", "1", "1", "1", "2"}, b.streamed(start))
 }
 
+// A position is any of numbers that there are. What is none is named.
+func TestTextOfAPosition(t *testing.T) {
+	b := setUp(t)
+	const last = "9223372036854775807"
+	for text, want := range map[string]string{
+		"0":                                  "0 " + last + " " + last,
+		last:                                 last + " " + last + " " + last,
+		last + "." + last + ".1":             last + " " + last + " 1",
+		"0000000000000000001.1.000000000000": "1 1 0",
+	} {
+		require.Equal(t, want, one[string](b, `SELECT concat_ws(' ', tick, txn, id) FROM pghub.locate('`+text+`')`))
+	}
+	for _, text := range []string{"", "x", "1.2", "1.2.3.4", "1..3", "-1", "9223372036854775808", "1.9223372036854775808.1", "1.1.9999999999999999999", "10000000000000000000"} {
+		b.fails("22023", "'"+text+"' is no position", `SELECT pghub.locate('`+text+`')`)
+	}
+}
+
 // Seek goes behind all that is committed, and whoever calls it may leave the transaction open: nobody waits for that, since the
 // sequencer makes the tick.
 func TestSeekKeepsNobodyFromReading(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -66,6 +67,9 @@ func TestLocate(t *testing.T) {
 	require.Empty(t, collect(t, l, stream.At(end)))
 
 	require.Equal(t, middle, locate(stream.At(middle)))
+	for _, far := range []pghub.Position{{Tick: math.MaxInt64, Txn: math.MaxInt64, ID: math.MaxInt64}, {Tick: math.MaxInt64, Txn: 1, ID: math.MaxInt64}, {Tick: 1}} {
+		require.Equal(t, far, locate(stream.At(far)))
+	}
 	require.LessOrEqual(t, locate(stream.Earliest).Compare(begin), 0)
 	require.Equal(t, locate(stream.Earliest), locate(stream.Start{}))
 	require.Equal(t, locate(stream.Earliest), locate(stream.Since(time.Now().Add(-24*time.Hour))))

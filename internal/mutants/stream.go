@@ -6,6 +6,7 @@ var streamArea = area{
 	packages: []string{"sql", "stream"},
 	mutants: []mutant{
 		// The order of events.
+		one("a position of 18 digits at most", pageSQL, `"where" ~ '^[0-9]{1,19}$'`, `"where" ~ '^[0-9]{1,18}$'`, "TestLocate"),
 		sampled(one("in the order of the numbers of transactions", pageSQL, "ORDER BY e.tick, e.txn, e.id;", "ORDER BY e.tick, e.xid::text::numeric, e.id;", "TestTransactionsAreWholeAndInTheirOrder")),
 		one("in the order of ids alone", pageSQL, "ORDER BY e.tick, e.txn, e.id;", "ORDER BY e.tick, e.id;", "TestTransactionsAreWholeAndInTheirOrder"),
 		one("ids of which sessions keep twenty", "sql/migrations/0010_stream_log.sql", "CREATE SEQUENCE pghub.log_id;", "CREATE SEQUENCE pghub.log_id CACHE 20;", "TestIdsGrowAcrossSessions"),

@@ -140,20 +140,21 @@ BEGIN
           NOTIFY "pghub.stream", 'tick';  -- others wait for it
         END IF;
         SELECT max(t.tick) INTO tick FROM pghub.ticks t;
-      ELSIF "where" ~ '^[0-9]{1,18}$' THEN
-        tick := "where"::bigint;
-      ELSIF "where" ~ '^[0-9]{1,18}\.[0-9]{1,19}\.[0-9]{1,19}$' THEN
-        tick := part[1]::bigint;
-        txn := part[2]::bigint;
-        id := part[3]::bigint;
       ELSE
         BEGIN
-          tick := pghub.tick_before("where"::timestamptz);
+          IF "where" ~ '^[0-9]{1,19}$' THEN
+            tick := "where"::bigint;
+          ELSIF "where" ~ '^[0-9]{1,19}(\.[0-9]{1,19}){2}$' THEN
+            tick := part[1]::bigint;
+            txn := part[2]::bigint;
+            id := part[3]::bigint;
+          ELSE
+            tick := coalesce(pghub.tick_before("where"::timestamptz), (SELECT min(t.tick) FROM pghub.ticks t));
+          END IF;
         EXCEPTION WHEN data_exception THEN
           RAISE EXCEPTION 'pghub: % is no position: earliest, latest, one such as 1700000000000 or 1700000000000.7.5, or a time', quote_nullable("where")
             USING ERRCODE = 'invalid_parameter_value';
         END;
-        tick := coalesce(tick, (SELECT min(t.tick) FROM pghub.ticks t));
       END IF;
     END $$;
     COMMENT ON FUNCTION pghub.locate IS 'A position of the stream from its text, or from a time.';
