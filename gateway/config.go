@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,6 +64,12 @@ type Config struct {
 	// with it gets what it has missed, in its place. It is a stream of the same hub. Which of these topics clients may have is up to
 	// Topics and Authorize. See README.md.
 	Stream *stream.Stream
+
+	// Notify publishes the events of POST /notify, but for those with format=payload. ctx is that of the request: here an event can be
+	// given the trace that its request belongs to, see README.md. It runs on the request's goroutine, once publishing is allowed, for
+	// PublishTimeout at most. Its errors are answered as those of the hub are, one of Refuse with its reason, and any other with 500
+	// `internal` and a line in the log. nil: [pghub.Hub.Notify] of the hub.
+	Notify func(ctx context.Context, topic string, key []int64, value any) error
 
 	// HistoryEvents has this process remember so many events of all other topics together, for who comes back soon. A topic is
 	// remembered from its first client on, and for HistoryLinger after its last. 0: none.

@@ -36,6 +36,9 @@ func New(hub *pghub.Hub, cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Notify == nil {
+		cfg.Notify = hub.Notify
+	}
 	g := &Gateway{hub: hub, cfg: cfg, encoder: &encoder{Codec: cfg.Codec}, counters: newCounters()}
 	g.admission, g.ledger = newAdmission(&g.cfg), newLedger(g.cfg.MaxPendingTotal)
 	g.past = newPast(g)

@@ -67,10 +67,10 @@ func (g *Gateway) notifyValue(ctx context.Context, topic string, keys []string, 
 		}
 	}
 	if len(body) == 0 {
-		return g.hub.Notify(ctx, topic, key, nil)
+		return g.cfg.Notify(ctx, topic, key, nil)
 	}
 	if !json.Valid(body) {
 		return &badValue
 	}
-	return g.hub.Notify(ctx, topic, key, json.RawMessage(body))
+	return g.cfg.Notify(ctx, topic, key, json.RawMessage(body))
 }

@@ -2,6 +2,8 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace/embedded"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/gateway"
 )
 
@@ -113,4 +116,50 @@ func TestTraces(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, map[string]bool{id("1"): true, id("2"): true, id("3"): true}, seen)
+}
+
+// An event is published by a function of the configuration, which has the trace of its request. A payload goes out as it came.
+func TestNotifyWithItsTrace(t *testing.T) {
+	var hub *pghub.Hub
+	type traced struct {
+		Trace string
+		Value any
+	}
+	f := newFixture(t, gateway.Config{Topics: []string{"*"}, Publish: []string{"*"}, Notify: func(ctx context.Context, topic string, key []int64, value any) error {
+		headers := make(propagation.MapCarrier)
+		propagation.TraceContext{}.Inject(ctx, headers)
+		switch topic {
+		case "mine":
+			return gateway.Refuse(http.StatusForbidden, "not now")
+		case "other":
+			return errors.New("secret")
+		}
+		return hub.Notify(ctx, topic, key, traced{headers["traceparent"], value})
+	}})
+	hub = f.hub
+	f.http.Config.Handler = otelhttp.NewHandler(f.http.Config.Handler, "gateway",
+		otelhttp.WithTracerProvider(provider{tracer: new(tracer)}), otelhttp.WithPropagators(propagation.TraceContext{}))
+	ws := f.dial("/listen/t")
+	id := strings.Repeat("3", 32)
+	post := func(path, body string, status int) (answer string) {
+		req, err := http.NewRequestWithContext(f.ctx(), http.MethodPost, f.url("/notify/"+path), strings.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("Traceparent", "00-"+id+"-"+strings.Repeat("3", 16)+"-01")
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, status, resp.StatusCode)
+		return string(text)
+	}
+	trace := `{"Trace":"00-` + id + `-0700000000000000-01","Value":`
+	post("t?key=1", "7", http.StatusNoContent)
+	require.Equal(t, `e1:`+trace+`7}`, f.read(ws))
+	post("t", "", http.StatusNoContent)
+	require.Equal(t, `e:`+trace+`null}`, f.read(ws))
+	post("t?format=payload", "7", http.StatusNoContent)
+	require.Equal(t, "7", f.read(ws))
+	require.Contains(t, post("mine", "7", http.StatusForbidden), "not now")
+	require.NotContains(t, post("other", "7", http.StatusInternalServerError), "secret")
 }

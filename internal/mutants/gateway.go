@@ -69,6 +69,7 @@ var gatewayArea = area{
 		one("streams that may be cached", "sse.go", "\th.Set(\"Cache-Control\", \"no-store\")\n", "", "TestHeaders"),
 		one("no jitter in retry", "sse.go", "\tretry += rand.N(retry/2+1) - retry/4\n", "\t_ = rand.N(retry)\n", "TestRetryIsSpread"),
 		one("jitter in one direction", "sse.go", "rand.N(retry/2+1) - retry/4", "rand.N(retry/2+1)", "TestRetryIsSpread"),
+		one("an event without its request's trace", "notify.go", "return g.cfg.Notify(ctx, topic, key, json.RawMessage(body))", "return g.hub.Notify(ctx, topic, key, json.RawMessage(body))", "TestNotifyWithItsTrace"),
 		one("publishing without a limit of time", "notify.go", "context.WithTimeout(r.Context(), g.cfg.PublishTimeout)", "context.WithCancel(r.Context())", "TestPublishingEndsInItsTime"),
 		one("refusals not counted", "errors.go", "\tg.counters.refusedOne(p.Name)\n", "", "TestLimitsAtTheirEdges TestStatistics"),
 		one("refused handshakes not counted", "websocket.go", "\t\tg.counters.refusedOne(badRequest.Name)\n", "", "TestNothingIsLeftOfAFailure"),
