@@ -1,12 +1,10 @@
 package gateway_test
 
 import (
-	"bufio"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +21,7 @@ import (
 	"github.com/pghub/pghub/gateway"
 	"github.com/pghub/pghub/gateway/internal/browser"
 	"github.com/pghub/pghub/internal/faultproxy"
+	"github.com/pghub/pghub/internal/nodetest"
 	"github.com/pghub/pghub/internal/pgtest"
 	pghubsql "github.com/pghub/pghub/sql"
 )
@@ -48,29 +47,10 @@ func clientFile(t *testing.T) string {
 	return path
 }
 
-// nodeCommand runs a script in Node.
+// nodeCommand runs a script of the client's in Node.
 func nodeCommand(t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
-	program, err := exec.LookPath("node")
-	version := 0
-	if err == nil {
-		var out []byte
-		out, err = exec.Command(program, "--version").Output()
-		major, _, _ := strings.Cut(strings.TrimPrefix(string(out), "v"), ".")
-		version, _ = strconv.Atoi(major)
-	}
-	if err != nil || version < 20 {
-		const missing = "NOT TESTED: no Node 20 or later found (for example: apt-get install npm)"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	args = append([]string{filepath.Join("client", script)}, args...)
-	if version < 22 { // where WebSocket is not there by itself
-		args = append([]string{"--experimental-websocket", "--no-warnings"}, args...)
-	}
-	return exec.Command(program, args...)
+	return nodetest.Command(t, filepath.Join("client", script), args...)
 }
 
 // node runs the client in Node, or, if no topic is named, event streams, and returns what they say.
@@ -85,42 +65,24 @@ func node(t *testing.T, url string, clients int, topics ...string) (next func() 
 // saying starts a script that prints lines.
 func saying(t *testing.T, cmd *exec.Cmd) (next func() (line, bool)) {
 	t.Helper()
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	lines := make(chan line, 1000)
-	go func() {
-		defer close(lines)
-		for scanner := bufio.NewScanner(out); scanner.Scan(); {
-			var raw struct {
-				Client                     int
-				Type, Topic, State, Reason string
-				Error                      string
-				Value                      json.RawMessage
-			}
-			if err := json.Unmarshal(scanner.Bytes(), &raw); err != nil {
-				raw.Error = err.Error()
-			}
-			l := line{Client: raw.Client, Type: raw.Type, Topic: raw.Topic, State: raw.State, Reason: raw.Reason, Error: raw.Error, Value: string(raw.Value)}
-			l.Number, _ = strconv.Atoi(l.Value)
-			lines <- l
-		}
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // or it has ended
-		for range lines {
-		}
-		_ = cmd.Wait() // killed, or not
-	})
+	lines := nodetest.Lines(t, cmd)
 	return func() (line, bool) {
-		select {
-		case l, more := <-lines:
-			return l, more
-		case <-time.After(3 * waiting):
-			t.Error("the client says nothing")
+		text, more := lines()
+		if !more {
 			return line{}, false
 		}
+		var raw struct {
+			Client                     int
+			Type, Topic, State, Reason string
+			Error                      string
+			Value                      json.RawMessage
+		}
+		if err := json.Unmarshal(text, &raw); err != nil {
+			raw.Error = err.Error()
+		}
+		l := line{Client: raw.Client, Type: raw.Type, Topic: raw.Topic, State: raw.State, Reason: raw.Reason, Error: raw.Error, Value: string(raw.Value)}
+		l.Number, _ = strconv.Atoi(l.Value)
+		return l, true
 	}
 }
 
@@ -292,20 +254,6 @@ func TestClientInBrowser(t *testing.T) {
 	require.Equal(t, "text/javascript; charset=utf-8", resp.Header.Get("Content-Type"))
 }
 
-// fixedAddress is an address to be served on more than once. The system gives its port to nobody who asks for any port.
-func fixedAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(20_000+rand.IntN(10_000)))
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return listener.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 // serveAt serves at an address until the test has ended or stop is called, which stops listening; ended is closed when all streams have.
 func serveAt(t *testing.T, address string, handler http.Handler) (stop func() (ended <-chan struct{})) {
 	t.Helper()
@@ -346,7 +294,7 @@ func TestManyEventSourcesThroughRestarts(t *testing.T) {
 	require.NoError(t, installer.Close(t.Context()))
 	cfg := gateway.Config{Topics: []string{"*"}, MaxClientsPerAddress: -1, Retry: 100 * time.Millisecond, Origins: []string{"*"}}
 	first := newProcess(t, database.DSN(), cfg)
-	address := fixedAddress(t)
+	address := pgtest.FixedAddress(t)
 	url := "http://" + address
 	stopServing := serveAt(t, address, first.gw)
 	sent := 0

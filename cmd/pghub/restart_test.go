@@ -1,37 +1,20 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pghub/pghub/internal/nodetest"
 	"github.com/pghub/pghub/internal/pgtest"
 	pghubsql "github.com/pghub/pghub/sql"
 )
-
-// freeAddress is an address to be served on more than once. The system gives its port to nobody who asks for any port.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(20_000+rand.IntN(10_000)))
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return listener.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
 
 // said is a line that the event streams print.
 type said struct {
@@ -43,46 +26,13 @@ type said struct {
 // eventSources follows an address in Node with as many event streams, and returns what they say.
 func eventSources(t *testing.T, url string, number int) (next func() said) {
 	t.Helper()
-	program, err := exec.LookPath("node")
-	if err != nil {
-		const missing = "NOT TESTED: no Node found (for example: apt-get install npm)"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	cmd := exec.Command(program, "../../gateway/client/eventsources.mjs", url, strconv.Itoa(number))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	lines := make(chan said, 1000)
-	go func() {
-		defer close(lines)
-		for scanner := bufio.NewScanner(out); scanner.Scan(); {
-			var l said
-			if err := json.Unmarshal(scanner.Bytes(), &l); err != nil {
-				l.State = err.Error()
-			}
-			lines <- l
-		}
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // or it has ended
-		for range lines {
-		}
-		_ = cmd.Wait() // killed, or not
-	})
-	return func() said {
+	lines := nodetest.Lines(t, nodetest.Command(t, "../../gateway/client/eventsources.mjs", url, strconv.Itoa(number)))
+	return func() (l said) {
 		t.Helper()
-		select {
-		case l, more := <-lines:
-			require.True(t, more, "it has ended")
-			return l
-		case <-time.After(3 * waiting):
-			t.Fatal("the event streams say nothing")
-			return said{}
-		}
+		text, more := lines()
+		require.True(t, more, "it has ended")
+		require.NoError(t, json.Unmarshal(text, &l))
+		return l
 	}
 }
 
@@ -98,7 +48,7 @@ func TestServeRestartsUnderEventSources(t *testing.T) {
 	dsn := pgtest.Database(t)
 	pool := pgtest.Pool(t, dsn)
 	require.NoError(t, pghubsql.Install(t.Context(), pool))
-	address := freeAddress(t)
+	address := pgtest.FixedAddress(t)
 	serve := func() *program {
 		p := start(t, []string{"DATABASE_URL=" + dsn}, "serve", "--listen", address, "--topics", "*", "--stream", "orders", "--max-clients-per-address", "-1")
 		ready(t, http.DefaultClient, "http://"+address)
