@@ -56,7 +56,7 @@ type DurableConfig struct {
 	// Lease is for how long others wait before they take over from a process that has ended without a word. 0: the stream's.
 	Lease time.Duration
 
-	// Batch is how many events a handler of DurableTx gets at most. 0: 100.
+	// Batch is how many events a handler of DurableTx or DurableBatch gets at most. 0: 100.
 	Batch int
 }
 
