@@ -6,9 +6,9 @@
 //
 //	b, err := bridge.New(bridge.Config{Routes: []bridge.Route{{
 //		Name:   "orders",
-//		Source: bridge.Stream(s, bridge.StreamConfig{}),
+//		Source: bridge.FromStream(s, nil),
 //		Topics: []string{"orders"},
-//		Sink:   sink, // of webhook.New, hub.NewSink, or one of your own
+//		Sink:   sink, // of webhook.New, hub.New, or one of your own
 //		Target: "shop.{topic}.{value.state}",
 //	}}})
 //	err = b.Run(ctx)

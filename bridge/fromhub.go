@@ -1,0 +1,105 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pghub/pghub"
+)
+
+// HubConfig says how events of a hub are read. nil means its zero value.
+type HubConfig struct {
+	// QueueSize is how many events wait for the sink. When it is full the oldest go, which is a gap. 0: the hub's.
+	QueueSize int
+
+	// Codec of the events. nil: the hub's.
+	Codec pghub.Codec
+}
+
+// FromHub is the events of a hub's topics, at most once: what comes while the bridge is not running is not for it. Where events may be missing, because the connection was
+// lost, or the sink was away for so long that the queue ran over, there is a gap. The hub may be started before or after the
+// bridge, and has to be stopped behind it. A route has one lane, and names its topics.
+func FromHub(hub *pghub.Hub, cfg *HubConfig) Source {
+	if cfg == nil {
+		cfg = &HubConfig{}
+	}
+	return &hubSource{hub, *cfg}
+}
+
+type hubSource struct {
+	hub *pghub.Hub
+	cfg HubConfig
+}
+
+// Validate refuses what a hub cannot do.
+func (s *hubSource) Validate(w Want) error {
+	switch {
+	case s.hub == nil:
+		return errors.New("the hub is nil")
+	case len(w.Topics) == 0:
+		return errors.New("Topics is empty: a hub listens to topics by name")
+	case len(w.Match) > 0:
+		return errors.New("Match is set: a hub listens to topics by name, and not by pattern")
+	case w.Lanes > 1:
+		return fmt.Errorf("Lanes is %d; with a hub as source 1", w.Lanes)
+	}
+	return nil
+}
+
+// drainTimeout is how long the events that wait may take when the source ends, should the bridge not be cut off before.
+const drainTimeout = 5 * time.Minute
+
+// Run makes a consumer of the hub, and lets it deliver.
+func (s *hubSource) Run(ctx context.Context, w Want, deliver Deliver, ready func()) error {
+	handler := func(ctx context.Context, events []*pghub.Event) {
+		if events[0].Advisory != nil {
+			return // gaps come by Resync
+		}
+		items := make([]Item, len(events))
+		for i, ev := range events {
+			items[i].Event = ev
+		}
+		_, _ = deliver(ctx, items) // the route has counted and reported what came of it: nobody keeps it
+	}
+	cfg := &pghub.BatchConfig{Max: w.Batch, ConsumerConfig: pghub.ConsumerConfig{
+		Name: "bridge " + w.Route, Topics: w.Topics, QueueSize: s.cfg.QueueSize, Codec: s.cfg.Codec,
+		Resync: func(ctx context.Context, gap pghub.Gap) error {
+			_, _ = deliver(ctx, []Item{{Gap: gapOf(gap)}})
+			return nil
+		},
+	}}
+	c, err := s.hub.BatchConsumer(ctx, handler, cfg)
+	if err != nil {
+		return err
+	}
+	ready()
+	select {
+	case <-c.Done():
+		return fmt.Errorf("the hub's consumer has ended: %w", pghub.ErrStopped)
+	case <-ctx.Done():
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	err = c.Drain(within)
+	_ = c.Close()
+	<-c.Done()
+	if errors.Is(err, pghub.ErrClosed) || errors.Is(err, pghub.ErrStopped) {
+		return nil
+	}
+	return err
+}
+
+func gapOf(gap pghub.Gap) *Gap {
+	g := &Gap{Since: gap.Since, Until: gap.Until, Dropped: gap.Dropped, Reason: "the connection to PostgreSQL was lost"}
+	switch {
+	case errors.Is(gap.Err, pghub.ErrMuted):
+		g.Reason = gap.Err.Error()
+	case gap.Dropped > 0 && gap.Since.IsZero():
+		g.Reason = fmt.Sprintf("the sink was too slow, and %d events found no room in the queue", gap.Dropped)
+	case gap.Err != nil:
+		g.Reason += ": " + gap.Err.Error()
+	}
+	return g
+}
