@@ -38,6 +38,10 @@ func (r *route) send(ctx context.Context, h *hand, pending []outgoing, refuse fu
 			failures, most = 0, min(2*most, r.cfg.Batch)
 			continue
 		}
+		if settled > 0 && errors.Is(cause, ErrNotSent) { // the sink takes some at a time
+			failures = 0
+			continue
+		}
 		most = 1
 		if pending[0].m != first {
 			failures = 0
@@ -116,14 +120,18 @@ func (r *route) settle(some []outgoing, results []error, refuse func(outgoing, e
 			if !errors.Is(err, ErrNotSent) {
 				tried++
 			}
-			if cause == nil {
+			if cause == nil || errors.Is(cause, ErrNotSent) {
 				cause = err
 			}
 		}
 	}
 	r.fig.confirmed.Add(uint64(confirmed))
 	r.fig.retried.Add(uint64(tried))
-	r.fig.answered(cause)
+	if tried > 0 {
+		r.fig.answered(cause)
+	} else {
+		r.fig.answered(nil)
+	}
 	return failed, cause
 }
 

@@ -34,7 +34,8 @@ import (
 //
 // # Order
 //
-// A sink that keeps order does not let the broker take a message behind one that failed: it stops there and reports [ErrNotSent] for the rest. Where the
+// A sink that keeps order does not let the broker take a message behind one that failed: it stops there and reports [ErrNotSent] for the rest. (A sink that takes fewer at once
+// than a batch has may do so too, without a failure: the rest is then the next batch.) Where the
 // broker is handed a window of messages and refuses one in the middle for a passing reason, what was behind it has been taken, and
 // the order is broken for that message; a sink whose broker does so says it in its package comment.
 //
@@ -109,8 +110,8 @@ func (e Errors) Unwrap() []error {
 
 // Errors to use with errors.Is.
 var (
-	// ErrNotSent is the entry of a message in Errors that was not tried, because one before it failed.
-	ErrNotSent = errors.New("not sent, since a message before it failed")
+	// ErrNotSent is the entry of a message in Errors that was not tried, because one before it failed, or because the sink takes fewer at once.
+	ErrNotSent = errors.New("not sent yet")
 	// ErrClosed is the error of a Send after Close.
 	ErrClosed = errors.New("the sink is closed")
 )
