@@ -108,6 +108,16 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
+// OrNil is the Errors as an error, or nil if all were taken: what a Send returns that has filled in what became of each message.
+func (e Errors) OrNil() error {
+	for _, err := range e {
+		if err != nil {
+			return e
+		}
+	}
+	return nil
+}
+
 // Errors to use with errors.Is.
 var (
 	// ErrNotSent is the entry of a message in Errors that was not tried, because one before it failed, or because the sink takes fewer at once.

@@ -128,7 +128,6 @@ func (s *Sink) Send(ctx context.Context, batch []*bridge.Message) error {
 		return s.sendTogether(ctx, batch)
 	}
 	results := make(bridge.Errors, len(batch))
-	failed := false
 	for i, m := range batch {
 		results[i] = s.sendOne(ctx, m)
 		if results[i] != nil && !bridge.IsRefused(results[i]) {
@@ -137,12 +136,8 @@ func (s *Sink) Send(ctx context.Context, batch []*bridge.Message) error {
 			}
 			return results
 		}
-		failed = failed || results[i] != nil
 	}
-	if failed {
-		return results
-	}
-	return nil
+	return results.OrNil()
 }
 
 func (s *Sink) sendOne(ctx context.Context, m *bridge.Message) error {
