@@ -227,12 +227,14 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-// publish writes events to the stream; key and value are the number.
+// publish writes events to the stream, and has them be readable together; key and value are the number.
 func (l *lab) publish(topic string, from, to int) {
 	l.t.Helper()
 	for n := from; n <= to; n++ {
 		require.NoError(l.t, l.s.Publish(l.t.Context(), topic, []int64{int64(n)}, n))
 	}
+	_, err := l.s.Locate(l.t.Context(), stream.Latest)
+	require.NoError(l.t, err)
 }
 
 func one[T any](l *lab, sql string, args ...any) (v T) {

@@ -13,10 +13,18 @@ import (
 	"github.com/pghub/pghub/stream"
 )
 
+// publishTogether publishes events that can be read at once.
+func (l *lab) publishTogether(topic string, numbers ...int) {
+	l.t.Helper()
+	l.publish(topic, numbers...)
+	_, err := l.s.Locate(l.t.Context(), stream.Latest)
+	require.NoError(l.t, err)
+}
+
 // All that waits comes together, in order, up to the size of a batch, and a consumer of the same name goes on behind it.
 func TestDurableBatchHandlesManyAtOnce(t *testing.T) {
 	l := newLab(t, stream.Config{})
-	l.publish("a", upTo(25)...)
+	l.publishTogether("a", upTo(25)...)
 	saw, sizes := newSeen(), make(chan int, 100)
 	handler := func(_ context.Context, b *stream.Batch) error {
 		sizes <- len(b.Events)
@@ -42,7 +50,7 @@ func TestDurableBatchHandlesManyAtOnce(t *testing.T) {
 // Nothing of a batch is behind the position before its handler has returned.
 func TestDurableBatchAcknowledgesBehindTheWork(t *testing.T) {
 	l := newLab(t, stream.Config{})
-	l.publish("a", upTo(5)...)
+	l.publishTogether("a", upTo(5)...)
 	entered := make(chan stream.Position, 1)
 	d, err := l.s.DurableBatch(t.Context(), "d", func(ctx context.Context, b *stream.Batch) error {
 		entered <- b.Events[0].Record.Position
@@ -66,7 +74,7 @@ func TestDurableBatchAcknowledgesBehindTheWork(t *testing.T) {
 // After an error the events of a batch come one at a time, so that the one that is poison is found, and parked alone.
 func TestDurableBatchFindsTheOneThatFails(t *testing.T) {
 	l := newLab(t, stream.Config{})
-	l.publish("a", upTo(5)...)
+	l.publishTogether("a", upTo(5)...)
 	saw := newSeen()
 	d, err := l.s.DurableBatch(t.Context(), "d", func(_ context.Context, b *stream.Batch) error {
 		for _, ev := range b.Events {
@@ -88,7 +96,7 @@ func TestDurableBatchFindsTheOneThatFails(t *testing.T) {
 // What the handler parks is put aside with its reason, in its place; the others of the batch are done. Unparked, it comes alone, and as Again.
 func TestDurableBatchParks(t *testing.T) {
 	l := newLab(t, stream.Config{})
-	l.publish("a", upTo(5)...)
+	l.publishTogether("a", upTo(5)...)
 	saw := newSeen()
 	var mended, calls atomic.Int64
 	d, err := l.s.DurableBatch(t.Context(), "d", func(_ context.Context, b *stream.Batch) error {
@@ -121,7 +129,7 @@ func TestDurableBatchParks(t *testing.T) {
 // A consumer that halts does so in front of what its handler parks: what is before it in the batch is done.
 func TestDurableBatchHalts(t *testing.T) {
 	l := newLab(t, stream.Config{})
-	l.publish("a", upTo(3)...)
+	l.publishTogether("a", upTo(3)...)
 	d, err := l.s.DurableBatch(t.Context(), "d", func(_ context.Context, b *stream.Batch) error {
 		for i, ev := range b.Events {
 			if string(ev.Value) == "2" {

@@ -1,0 +1,157 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pghub/pghub"
+	"github.com/pghub/pghub/bridge"
+	"github.com/pghub/pghub/internal/pgtest"
+)
+
+// Everything that is wrong with a configuration is named by New, before anything is connected: the route, and the field.
+func TestWrongConfigurations(t *testing.T) {
+	for want, change := range map[string]func(*bridge.Route){
+		"Name":                         func(r *bridge.Route) { r.Name = "" },
+		"Source":                       func(r *bridge.Route) { r.Source = nil },
+		"Sink":                         func(r *bridge.Route) { r.Sink = nil },
+		"Lanes is -1":                  func(r *bridge.Route) { r.Lanes = -1 },
+		"Batch is 10001":               func(r *bridge.Route) { r.Batch = 10001 },
+		"BatchBytes is -1":             func(r *bridge.Route) { r.BatchBytes = -1 },
+		"Timeout is -1s":               func(r *bridge.Route) { r.Timeout = -time.Second },
+		"RetryMin is 1m0s":             func(r *bridge.Route) { r.RetryMin, r.RetryMax = time.Minute, time.Second },
+		"Attempts is -1":               func(r *bridge.Route) { r.Attempts = -1 },
+		"no format 9":                  func(r *bridge.Route) { r.Format = 9 },
+		`Target: template "{"`:         func(r *bridge.Route) { r.Target = "{" },
+		`GapTarget: template "}"`:      func(r *bridge.Route) { r.GapTarget = "}" },
+		`PartitionKey: template "{x}"`: func(r *bridge.Route) { r.PartitionKey = "{x}" },
+		`Headers: a: template "{x}"`:   func(r *bridge.Route) { r.Headers = map[string]string{"a": "{x}"} },
+		"Headers: a name is empty":     func(r *bridge.Route) { r.Headers = map[string]string{"": "x"} },
+		`CloudEvent.Type: template`:    func(r *bridge.Route) { r.CloudEvent.Type = "{" },
+		`Extensions: "data"`:           func(r *bridge.Route) { r.CloudEvent.Extensions = map[string]string{"data": ""} },
+		`Extensions: "Trace"`:          func(r *bridge.Route) { r.CloudEvent.Extensions = map[string]string{"Trace": ""} },
+		"the sink needs all messages":  func(r *bridge.Route) { r.Lanes, r.Sink = 2, orderly{newBroker()} },
+		"Topics is empty":              func(r *bridge.Route) { r.Source = bridge.FromHub(&pghub.Hub{}, nil) },
+		"by name, and not by pattern": func(r *bridge.Route) {
+			r.Source, r.Topics, r.Match = bridge.FromHub(&pghub.Hub{}, nil), []string{"a"}, []string{"*"}
+		},
+		"with a hub as source 1": func(r *bridge.Route) {
+			r.Source, r.Topics, r.Lanes = bridge.FromHub(&pghub.Hub{}, nil), []string{"a"}, 2
+		},
+		"the hub is nil":       func(r *bridge.Route) { r.Source, r.Topics = bridge.FromHub(nil, nil), []string{"a"} },
+		"the stream is nil":    func(r *bridge.Route) { r.Source = bridge.FromStream(nil, nil) },
+		"there are two routes": func(r *bridge.Route) { r.Name = "good" },
+	} {
+		sink := newBroker()
+		bad := bridge.Route{Name: "bad", Source: newScript(), Sink: sink}
+		change(&bad)
+		_, err := bridge.New(bridge.Config{Routes: []bridge.Route{{Name: "good", Source: newScript(), Sink: sink}, bad}})
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, "route 2", want)
+		require.Zero(t, sink.closed)
+	}
+	_, err := bridge.New(bridge.Config{})
+	require.ErrorContains(t, err, "Routes is empty")
+	_, err = bridge.New(bridge.Config{StopTimeout: -1, Routes: []bridge.Route{{Name: "good", Source: newScript(), Sink: newBroker()}}})
+	require.ErrorContains(t, err, "StopTimeout")
+}
+
+type orderly struct{ *broker }
+
+func (orderly) NeedsOrder() bool { return true }
+
+// A bridge starts once, stops as often as one likes, and closes each sink once.
+func TestLife(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	shared, other := newBroker(), newBroker()
+	b, err := bridge.New(bridge.Config{Routes: []bridge.Route{
+		{Name: "1", Source: newScript(), Sink: shared}, {Name: "2", Source: newScript(), Sink: shared}, {Name: "3", Source: newScript(), Sink: other},
+	}})
+	require.NoError(t, err)
+	require.NoError(t, b.Start(t.Context()))
+	require.ErrorIs(t, b.Start(t.Context()), bridge.ErrStarted)
+	require.ErrorIs(t, b.Run(t.Context()), bridge.ErrStarted)
+	stop(t, b)
+	stop(t, b)
+	<-b.Done()
+	require.ErrorIs(t, b.Start(t.Context()), bridge.ErrStopped)
+	require.Equal(t, []int{1, 1}, []int{shared.closed, other.closed})
+
+	never := newBroker()
+	b, err = bridge.New(bridge.Config{Routes: []bridge.Route{{Name: "1", Source: newScript(), Sink: never}}})
+	require.NoError(t, err)
+	stop(t, b)
+	stop(t, b)
+	<-b.Done()
+	require.Equal(t, 1, never.closed)
+	require.ErrorIs(t, b.Run(t.Context()), bridge.ErrStopped)
+}
+
+// Run goes on until its context ends, and then stops gracefully.
+func TestRun(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	sink, s := newBroker(), newScript()
+	entered, confirm := make(chan struct{}), make(chan struct{})
+	sink.answer = func(context.Context, int, []*bridge.Message) error {
+		close(entered)
+		<-confirm
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- bridge.Run(ctx, bridge.Config{Routes: []bridge.Route{{Name: "r", Source: s, Sink: sink}}, StopTimeout: patience})
+	}()
+	s.deliveries <- events(1, 2)
+	<-entered
+	cancel()
+	close(confirm)
+	require.NoError(t, <-ended)
+	require.Equal(t, answer{}, <-s.answers)
+	require.Equal(t, 1, sink.closed)
+}
+
+// Check asks the sinks that can say, with the targets that are known, and names those that would not work.
+func TestCheck(t *testing.T) {
+	good, bad := &checker{broker: newBroker()}, &checker{broker: newBroker(), err: errAway}
+	b, err := bridge.New(bridge.Config{Routes: []bridge.Route{
+		{Name: "good", Source: newScript(), Sink: good, Target: "a.{route}"},
+		{Name: "bad", Source: newScript(), Sink: bad, Target: "a.{topic}"},
+		{Name: "mute", Source: newScript(), Sink: newBroker()},
+	}})
+	require.NoError(t, err)
+	err = b.Check(t.Context())
+	require.ErrorIs(t, err, errAway)
+	require.ErrorContains(t, err, `"bad"`)
+	require.NotContains(t, err.Error(), `"good"`)
+	require.Equal(t, []string{"a.good"}, good.targets)
+	require.Empty(t, bad.targets)
+	stop(t, b)
+}
+
+type checker struct {
+	*broker
+	targets []string
+	err     error
+}
+
+func (c *checker) Check(_ context.Context, targets []string) error {
+	c.targets = targets
+	return c.err
+}
+
+// The errors that sinks make say what they are.
+func TestErrors(t *testing.T) {
+	require.NoError(t, make(bridge.Errors, 3).OrNil())
+	each := bridge.Errors{nil, errAway, bridge.Refuse(errors.New("no"))}
+	require.ErrorIs(t, each.OrNil(), errAway)
+	require.ErrorContains(t, each, "1 more of 3 messages")
+	require.True(t, bridge.IsRefused(errors.Join(errAway, bridge.Refuse(nil))))
+	require.False(t, bridge.IsRefused(bridge.RetryAfter(time.Second, errAway)))
+	require.ErrorIs(t, bridge.RetryAfter(time.Second, errAway), errAway)
+	require.Error(t, bridge.RetryAfter(0, nil))
+}
