@@ -122,22 +122,22 @@ func (r Route) withDefaults() (Route, error) {
 	r.RetryMax = orDefault(r.RetryMax, max(defaultRetryMax, r.RetryMin))
 	switch {
 	case r.Lanes < 1, r.Lanes > maxLanes:
-		return r, fmt.Errorf("Lanes is %d; 1 to %d", r.Lanes, maxLanes)
+		return r, fmt.Errorf("field Lanes is %d; 1 to %d", r.Lanes, maxLanes)
 	case r.Batch < 1, r.Batch > maxBatch:
-		return r, fmt.Errorf("Batch is %d; 1 to %d", r.Batch, maxBatch)
+		return r, fmt.Errorf("field Batch is %d; 1 to %d", r.Batch, maxBatch)
 	case r.BatchBytes < 1:
-		return r, fmt.Errorf("BatchBytes is %d", r.BatchBytes)
+		return r, fmt.Errorf("field BatchBytes is %d", r.BatchBytes)
 	case r.Timeout < 0:
-		return r, fmt.Errorf("Timeout is %v", r.Timeout)
+		return r, fmt.Errorf("field Timeout is %v", r.Timeout)
 	case r.RetryMin < 0, r.RetryMax < r.RetryMin:
 		return r, fmt.Errorf("wrong backoff: RetryMin is %v and RetryMax %v", r.RetryMin, r.RetryMax)
 	case r.Attempts < 0:
-		return r, fmt.Errorf("Attempts is %d", r.Attempts)
+		return r, fmt.Errorf("field Attempts is %d", r.Attempts)
 	case r.Format < 0, int(r.Format) >= len(formatNames):
 		return r, fmt.Errorf("there is no format %d", r.Format)
 	}
 	if orderly, is := r.Sink.(Orderly); is && orderly.NeedsOrder() && r.Lanes > 1 {
-		return r, fmt.Errorf("Lanes is %d, and the sink needs all messages in order: 1", r.Lanes)
+		return r, fmt.Errorf("field Lanes is %d, and the sink needs all messages in order: 1", r.Lanes)
 	}
 	return r, nil
 }
@@ -151,15 +151,15 @@ func (r *Route) writer() (*writer, error) {
 		into       **template
 	}{{"Target", r.Target, &w.target}, {"GapTarget", r.GapTarget, &w.gapTarget}, {"PartitionKey", r.PartitionKey, &w.partitionKey}} {
 		if *one.into, err = parseTemplate(one.text); err != nil {
-			return nil, fmt.Errorf("%s: %w", one.name, err)
+			return nil, fmt.Errorf("field %s: %w", one.name, err)
 		}
 	}
 	for name, text := range r.Headers {
 		if name == "" {
-			return nil, errors.New("Headers: a name is empty")
+			return nil, errors.New("field Headers: a name is empty")
 		}
 		if w.headers[name], err = parseTemplate(text); err != nil {
-			return nil, fmt.Errorf("Headers: %s: %w", name, err)
+			return nil, fmt.Errorf("field Headers: %s: %w", name, err)
 		}
 	}
 	w.ce, err = parseCloudEvent(r.CloudEvent, r.Name)

@@ -39,11 +39,11 @@ func (s *hubSource) Validate(w Want) error {
 	case s.hub == nil:
 		return errors.New("the hub is nil")
 	case len(w.Topics) == 0:
-		return errors.New("Topics is empty: a hub listens to topics by name")
+		return errors.New("field Topics is empty: a hub listens to topics by name")
 	case len(w.Match) > 0:
-		return errors.New("Match is set: a hub listens to topics by name, and not by pattern")
+		return errors.New("field Match is set: a hub listens to topics by name, and not by pattern")
 	case w.Lanes > 1:
-		return fmt.Errorf("Lanes is %d; with a hub as source 1", w.Lanes)
+		return fmt.Errorf("field Lanes is %d; with a hub as source 1", w.Lanes)
 	}
 	return nil
 }
