@@ -136,6 +136,9 @@ func (r Route) withDefaults() (Route, error) {
 	case r.Format < 0, int(r.Format) >= len(formatNames):
 		return r, fmt.Errorf("there is no format %d", r.Format)
 	}
+	if limited, is := r.Sink.(Limited); is && limited.MaxBatch() > 0 {
+		r.Batch = min(r.Batch, limited.MaxBatch())
+	}
 	if orderly, is := r.Sink.(Orderly); is && orderly.NeedsOrder() && r.Lanes > 1 {
 		return r, fmt.Errorf("field Lanes is %d, and the sink needs all messages in order: 1", r.Lanes)
 	}

@@ -54,21 +54,21 @@ const drainTimeout = 5 * time.Minute
 // Run makes a consumer of the hub, and lets it deliver.
 func (s *hubSource) Run(ctx context.Context, w Want, deliver Deliver, ready func()) error {
 	handler := func(ctx context.Context, events []*pghub.Event) {
-		if events[0].Advisory != nil {
-			return // gaps come by Resync
+		items := make([]Item, 0, len(events))
+		for _, ev := range events {
+			if ev.Advisory == nil {
+				items = append(items, Item{Event: ev})
+			}
+			if gap := gapAt(ev); gap != nil {
+				items = append(items, Item{Gap: gap})
+			}
 		}
-		items := make([]Item, len(events))
-		for i, ev := range events {
-			items[i].Event = ev
+		if len(items) > 0 {
+			_, _ = deliver(ctx, items) // the route has counted and reported what came of it: nobody keeps it
 		}
-		_, _ = deliver(ctx, items) // the route has counted and reported what came of it: nobody keeps it
 	}
 	cfg := &pghub.BatchConfig{Max: w.Batch, ConsumerConfig: pghub.ConsumerConfig{
 		Name: "bridge " + w.Route, Topics: w.Topics, QueueSize: s.cfg.QueueSize, Codec: s.cfg.Codec,
-		Resync: func(ctx context.Context, gap pghub.Gap) error {
-			_, _ = deliver(ctx, []Item{{Gap: gapOf(gap)}})
-			return nil
-		},
 	}}
 	c, err := s.hub.BatchConsumer(ctx, handler, cfg)
 	if err != nil {
@@ -91,15 +91,25 @@ func (s *hubSource) Run(ctx context.Context, w Want, deliver Deliver, ready func
 	return err
 }
 
-func gapOf(gap pghub.Gap) *Gap {
-	g := &Gap{Since: gap.Since, Until: gap.Until, Dropped: gap.Dropped, Reason: "the connection to PostgreSQL was lost"}
+// gapAt is the gap that an event, or an advisory, stands for; nil: none. A Resync would be told of the same ones, but while it waits for the broker it
+// would take one of the places of Config.ResyncLimit from other consumers of the hub.
+func gapAt(ev *pghub.Event) *Gap {
+	a := ev.Advisory
 	switch {
-	case errors.Is(gap.Err, pghub.ErrMuted):
-		g.Reason = gap.Err.Error()
-	case gap.Dropped > 0 && gap.Since.IsZero():
-		g.Reason = fmt.Sprintf("the sink was too slow, and %d events found no room in the queue", gap.Dropped)
-	case gap.Err != nil:
-		g.Reason += ": " + gap.Err.Error()
+	case a == nil && ev.AnnouncesGap():
+		var times struct{ Since, Until time.Time }
+		_ = ev.Decode(&times) // it need not say them
+		return &Gap{Since: times.Since, Until: times.Until, Reason: pghub.ErrMuted.Error()}
+	case a == nil:
+		return nil
+	case a.Action == pghub.ActionLag:
+		return &Gap{Dropped: a.Gap.Dropped, Reason: fmt.Sprintf("the sink was too slow: %d events found no room in the queue", a.Gap.Dropped)}
+	case a.Action == pghub.ActionReconnect && a.Gap != (pghub.Gap{}), a.Action == pghub.ActionSubscribe && !a.Gap.Since.IsZero():
+		g := &Gap{Since: a.Gap.Since, Until: a.Gap.Until, Dropped: a.Gap.Dropped, Reason: "the connection to PostgreSQL was lost"}
+		if a.Gap.Err != nil {
+			g.Reason += ": " + a.Gap.Err.Error()
+		}
+		return g
 	}
-	return g
+	return nil
 }

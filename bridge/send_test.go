@@ -180,6 +180,25 @@ func (w *wrongLength) Send(ctx context.Context, batch []*bridge.Message) error {
 	return w.broker.Send(ctx, batch)
 }
 
+// A sink may want smaller batches than the route has.
+func TestASinkThatWantsSmallBatches(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	sink, s := newBroker(), newScript()
+	sizes := make(chan int, 100)
+	sink.answer = func(_ context.Context, _ int, batch []*bridge.Message) error {
+		sizes <- len(batch)
+		return nil
+	}
+	start(t, bridge.Config{Routes: []bridge.Route{{Name: "r", Source: s, Sink: limited{sink}}}})
+	s.deliveries <- events(1, 5)
+	require.Equal(t, answer{}, <-s.answers)
+	require.Equal(t, []int{2, 2, 1}, []int{<-sizes, <-sizes, <-sizes})
+}
+
+type limited struct{ *broker }
+
+func (limited) MaxBatch() int { return 2 }
+
 // A panic of the sink is a failure like any other.
 func TestAPanicOfTheSinkIsAFailure(t *testing.T) {
 	sink := newBroker()

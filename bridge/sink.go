@@ -13,7 +13,7 @@ import (
 //
 // A route with one lane, which is the usual case, calls Send with one batch at a time, in order: the next call comes when this one has
 // returned. A route with several lanes, and several routes with the same sink, call it from several goroutines at once; a sink must be ready for
-// that. A batch has at least one message and at most Route.Batch. The messages are the sink's to read until Send returns, and
+// that. A batch has at least one message and at most Route.Batch, or MaxBatch of a [Limited] sink. The messages are the sink's to read until Send returns, and
 // not to change.
 //
 // # Windows
@@ -69,6 +69,12 @@ type Checker interface {
 // GapTaker is a Sink that may want gaps as messages of their own: Message.Gap is set then. Others never get one.
 type GapTaker interface {
 	TakesGaps() bool
+}
+
+// Limited is a Sink that wants smaller batches than Route.Batch: one whose broker takes no more at once, or that sends messages one by one and would
+// have the position wait for a whole batch of them.
+type Limited interface {
+	MaxBatch() int // 0: as the route says
 }
 
 // Orderly is a Sink that needs all messages of a route in order, in one lane: one that knows by the position of the last message what is there

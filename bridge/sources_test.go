@@ -68,6 +68,21 @@ func TestAHubThatWasAwayIsAGap(t *testing.T) {
 	eventually(t, "OnError is told", func() bool { return tr.has("events may be missing") })
 }
 
+// A gap that a publisher announces is one, behind the event that says so.
+func TestAGapThatIsAnnounced(t *testing.T) {
+	l := newLab(t)
+	sink := newBroker()
+	sink.gaps = true
+	b := start(t, routes(t, &troubles{}, route("r", bridge.FromHub(l.hub, nil), sink, "a")))
+	require.NoError(t, l.hub.NotifyPayload(t.Context(), "a", `e:{"pghub":"gap","since":"2026-01-02T03:04:05Z"}`))
+	require.NoError(t, l.hub.Notify(t.Context(), "a", nil, 1))
+	eventually(t, "all three arrive", func() bool { return len(sink.all()) == 3 })
+	all := sink.all()
+	require.Equal(t, []bool{false, true, false}, []bool{all[0].Gap != nil, all[1].Gap != nil, all[2].Gap != nil})
+	require.Equal(t, 2026, all[1].Gap.Since.Year())
+	require.EqualValues(t, 1, figures(b).Gaps)
+}
+
 // A sink that is away for so long that the queue runs over is a gap with an exact number, and the hub's other consumers get all.
 func TestASinkThatIsTooSlowForAHub(t *testing.T) {
 	l := newLab(t)

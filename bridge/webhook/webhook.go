@@ -104,6 +104,14 @@ func New(cfg Config) (*Sink, error) {
 // TakesGaps says that gaps are sent as messages of their own: their topic is pghub.gap.
 func (s *Sink) TakesGaps() bool { return true }
 
+// MaxBatch is one, unless requests have batches: each message is acknowledged towards the source when the receiver has taken it.
+func (s *Sink) MaxBatch() int {
+	if s.cfg.Batch {
+		return 0
+	}
+	return 1
+}
+
 // Check connects to the host and asks for nothing but its methods, by OPTIONS: any answer will do.
 func (s *Sink) Check(ctx context.Context, _ []string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
