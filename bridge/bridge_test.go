@@ -14,7 +14,7 @@ import (
 )
 
 // Everything that is wrong with a configuration is named by New, before anything is connected: the route, and the field.
-func TestWrongConfigurations(t *testing.T) {
+func TestWrongRoutes(t *testing.T) {
 	for want, change := range map[string]func(*bridge.Route){
 		"Name":                         func(r *bridge.Route) { r.Name = "" },
 		"Source":                       func(r *bridge.Route) { r.Source = nil },

@@ -81,7 +81,14 @@ func TestWhatARouteMakesOfAnEvent(t *testing.T) {
 		"specversion": "1.0", "id": "1700000000000.9.8", "source": "https://example.com/r", "type": "com.example.orders", "subject": "order/7",
 		"time": "2026-01-02T03:04:05.6Z", "traceparent": "x",
 	}, m.Attributes)
-	require.Equal(t, map[string]string{"trace": "x", "kept": "y"}, order().Event.Record.Headers)
+}
+
+// Events are shared with other consumers: a route that adds headers adds them to its message alone.
+func TestTheHeadersOfAnEventAreNotChanged(t *testing.T) {
+	item := order()
+	m := sent(t, item, func(r *bridge.Route) { r.Headers = map[string]string{"trace": "mine", "more": "x"} })
+	require.Equal(t, map[string]string{"trace": "mine", "more": "x", "kept": "y"}, m.Headers)
+	require.Equal(t, map[string]string{"trace": "x", "kept": "y"}, item.Event.Record.Headers)
 }
 
 // An event that cannot be written as the route wants it is refused, with the reason, and the others go.

@@ -31,7 +31,7 @@ type edit struct {
 	file, old, new string
 }
 
-var areas = []area{coreArea, publishingArea, codecArea, wireArea, sqlArea, streamArea, gatewayArea, livecacheArea, prometheusArea, otelArea, commandArea}
+var areas = []area{coreArea, publishingArea, codecArea, wireArea, sqlArea, streamArea, gatewayArea, livecacheArea, bridgeArea, prometheusArea, otelArea, commandArea}
 
 // one makes a mutant of one edit. The tests' names stand in one text, with blanks between them.
 func one(name, file, old, replacement, tests string) mutant {
