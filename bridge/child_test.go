@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,14 +19,15 @@ import (
 	"github.com/pghub/pghub/stream"
 )
 
-// A child is a process of its own: this test binary, started with a DSN in childEnv. It runs a bridge, and kills itself at the n-th Send, n
-// being in childFatal; 0: never.
+// A child is a process of its own: this test binary, started with a DSN in childEnv. It runs a bridge, and kills itself at the n-th Send of a
+// route: childFatal has both, such as "hooks 3". Without it the child lives.
 const (
 	childEnv    = "PGHUB_BRIDGE_CHILD"
 	childTarget = "PGHUB_BRIDGE_CHILD_TARGET"
 	childURL    = "PGHUB_BRIDGE_CHILD_URL"
 	childFatal  = "PGHUB_BRIDGE_CHILD_FATAL"
 	childLease  = 300 * time.Millisecond
+	childBatch  = 7
 )
 
 // child never returns.
@@ -49,17 +51,19 @@ func child(dsn string) {
 	fail(err)
 	mirror, err := hub.New(hub.Config{Pool: target, Name: "source", Stream: true})
 	fail(err)
-	fatal, err := strconv.ParseInt(os.Getenv(childFatal), 10, 64)
-	fail(err)
-	var calls atomic.Int64
-	route := func(name string, sink bridge.Sink) bridge.Route {
+	route := func(name string, sink bridge.Sink, batch int) bridge.Route {
+		if who, nth, _ := strings.Cut(os.Getenv(childFatal), " "); who == name {
+			fatal, err := strconv.ParseInt(nth, 10, 64)
+			fail(err)
+			sink = &mortal{Sink: sink, fatal: fatal}
+		}
 		return bridge.Route{
-			Name: name, Source: bridge.FromStream(s, nil), Sink: &mortal{sink, &calls, fatal}, Batch: 7,
+			Name: name, Source: bridge.FromStream(s, nil), Sink: sink, Batch: batch,
 			RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond,
 		}
 	}
 	fail(bridge.Run(ctx, bridge.Config{
-		Routes:  []bridge.Route{route("hooks", hooks), route("mirror", mirror)},
+		Routes:  []bridge.Route{route("hooks", hooks, 1), route("mirror", mirror, childBatch)},
 		OnError: func(err error) { log.Print(err) },
 	}))
 }
@@ -68,7 +72,7 @@ func child(dsn string) {
 // batch and the bridge does not know yet.
 type mortal struct {
 	bridge.Sink
-	calls *atomic.Int64
+	calls atomic.Int64
 	fatal int64
 }
 

@@ -72,21 +72,25 @@ func TestKilledWhileItSends(t *testing.T) {
 	server := httptest.NewServer(in)
 	t.Cleanup(server.Close)
 
-	const each = 50 // events, which are more than seven batches of seven
+	const each = 3 * childBatch // events of a life: at least three batches, or as many requests
 	published := 0
-	live := func(fatal int) *exec.Cmd {
+	live := func(fatal string) *exec.Cmd {
 		l.publish("a", published+1, published+each)
 		published += each
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+l.dsn, childTarget+"="+targetDSN, childURL+"="+server.URL, childFatal+"="+strconv.Itoa(fatal))
+		cmd.Env = append(os.Environ(), childEnv+"="+l.dsn, childTarget+"="+targetDSN, childURL+"="+server.URL, childFatal+"="+fatal)
 		cmd.Stderr = os.Stderr
 		require.NoError(t, cmd.Start())
 		return cmd
 	}
-	for range kills(t) {
-		require.ErrorContains(t, live(1+rand.IntN(7)).Wait(), "killed", "it dies of its own hand")
+	for n := range kills(t) {
+		fatal := fmt.Sprint("hooks ", 1+rand.IntN(each))
+		if n%2 == 0 {
+			fatal = fmt.Sprint("mirror ", 1+rand.IntN(each/childBatch))
+		}
+		require.ErrorContains(t, live(fatal).Wait(), "killed", "it dies of its own hand")
 	}
-	last := live(0)
+	last := live("")
 	mirrored := func() (n int) {
 		if err := target.QueryRow(t.Context(), `SELECT count(*) FROM pghub.log`).Scan(&n); err != nil {
 			return -1

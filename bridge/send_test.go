@@ -199,6 +199,19 @@ type limited struct{ *broker }
 
 func (limited) MaxBatch() int { return 2 }
 
+// A batch has so many bytes at most, but one message at least.
+func TestABatchHasABound(t *testing.T) {
+	sink, sizes := newBroker(), make(chan int, 100)
+	sink.answer = func(_ context.Context, _ int, batch []*bridge.Message) error {
+		sizes <- len(batch)
+		return nil
+	}
+	s, _, _ := scripted(t, sink, func(r *bridge.Route) { r.BatchBytes = 4 })
+	s.deliveries <- append(events(7, 12), event(100000)) // bodies of 1 byte, of 2, and of 6
+	require.Equal(t, answer{}, <-s.answers)
+	require.Equal(t, []int{3, 2, 1, 1}, []int{<-sizes, <-sizes, <-sizes, <-sizes})
+}
+
 // A panic of the sink is a failure like any other.
 func TestAPanicOfTheSinkIsAFailure(t *testing.T) {
 	sink := newBroker()

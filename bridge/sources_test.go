@@ -207,6 +207,22 @@ func TestFromStream(t *testing.T) {
 	require.Equal(t, 30, len(sink.all()), "after a graceful stop nothing comes twice")
 }
 
+// Of two bridges with the same route one works. When it stops, the other goes on behind what was confirmed, at once.
+func TestTwoBridgesWithOneRoute(t *testing.T) {
+	l := newLab(t)
+	sink := newBroker()
+	cfg := routes(t, &troubles{}, route("r", bridge.FromStream(l.s, nil), sink))
+	first, second := start(t, cfg), start(t, cfg)
+	l.publish("a", 1, 10)
+	sink.await(t, words(1, 10)...)
+	stop(t, first)
+	l.publish("a", 11, 20)
+	sink.await(t, words(1, 20)...)
+	stop(t, second)
+	require.EqualValues(t, 20, figures(first).Confirmed+figures(second).Confirmed)
+	require.Len(t, sink.all(), 20)
+}
+
 // While the broker is away the position stays in front of what it has not taken, and the stream goes on.
 func TestTheStreamsPositionWaitsForTheBroker(t *testing.T) {
 	l := newLab(t)

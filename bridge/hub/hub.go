@@ -85,7 +85,7 @@ func (s *Sink) Check(ctx context.Context, _ []string) error {
 	var may bool
 	const table = `SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE')`
 	if err := s.cfg.Pool.QueryRow(ctx, table, s.table).Scan(&may); err != nil {
-		return fmt.Errorf("bridge/hub: check: table %s: %w", s.table, err)
+		return fmt.Errorf("bridge/hub: check: table %s, which Setup makes: %w", s.table, err)
 	}
 	if !may {
 		return fmt.Errorf("bridge/hub: check: the role may not SELECT, INSERT and UPDATE %s", s.table)

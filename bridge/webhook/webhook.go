@@ -48,6 +48,7 @@ type Config struct {
 
 const (
 	defaultTimeout = 10 * time.Second
+	idleTimeout    = 90 * time.Second
 	connections    = 64       // to one host, that wait for another request
 	maxAnswer      = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
 	maxReason      = 200      // of these, in an error
@@ -93,8 +94,10 @@ func New(cfg Config) (*Sink, error) {
 		copied := *cfg.Client
 		s.client = &copied
 	} else {
-		s.own = http.DefaultTransport.(*http.Transport).Clone()
-		s.own.MaxIdleConnsPerHost = connections
+		s.own = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: connections,
+			IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: cfg.Timeout,
+		}
 		s.client = &http.Client{Transport: s.own}
 	}
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
