@@ -8,8 +8,8 @@ import (
 
 // Source is where a route's events come from: [FromHub], [FromStream], the WAL, or one of your own.
 //
-// Run brings the events that are wanted to deliver, in their order, until ctx ends; then it begins no further delivery, waits for the one under way,
-// stores what it has to store, and returns nil. It bounds that itself. It calls ready once, when what is committed from then on will be
+// Run brings the events that are wanted to deliver, in their order, until ctx ends; then it waits for the delivery under way, begins no further one of what it
+// can bring again, stores what it has to store, and returns nil. It bounds that itself; a delivery ends soon when the bridge is cut off. It calls ready once, when what is committed from then on will be
 // delivered. An error means that the source cannot go on: it is reported, and Run is called again, with backoff. One Source may be
 // that of several routes, each with a Run of its own.
 type Source interface {

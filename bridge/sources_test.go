@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +67,63 @@ func TestAHubThatWasAwayIsAGap(t *testing.T) {
 	require.Equal(t, "2", string(all[2].Body))
 	require.EqualValues(t, 1, figures(b).Gaps)
 	eventually(t, "OnError is told", func() bool { return tr.has("events may be missing") })
+}
+
+// While a gap waits for a broker that is away, other consumers of the hub read their state again, though only one may at a time.
+func TestAGapThatWaitsHoldsUpNoResync(t *testing.T) {
+	l := newLab(t)
+	h, err := pghub.New(pghub.Config{Pool: l.pool, ReconnectMin: time.Millisecond, ReconnectMax: 100 * time.Millisecond, ResyncLimit: 1})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(t, h.Stop(ctx))
+	})
+	require.NoError(t, h.Start(t.Context()))
+	sink := newBroker()
+	sink.gaps = true
+	entered := make(chan struct{}, 1)
+	sink.answer = func(ctx context.Context, _ int, _ []*bridge.Message) error {
+		entered <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	r := route("r", bridge.FromHub(h, nil), sink, "a")
+	r.Timeout = time.Hour
+	b, err := bridge.New(routes(t, &troubles{}, r))
+	require.NoError(t, err)
+	require.NoError(t, b.Start(t.Context()))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = b.Stop(ctx) // cut off
+		<-b.Done()
+	})
+	told := make(chan struct{}, 10)
+	released := make(chan struct{})
+	_, err = h.Consumer(t.Context(), func(_ context.Context, ev *pghub.Event) {
+		if ev.Advisory != nil && ev.Advisory.Action == pghub.ActionReconnect {
+			<-released // its Resync comes behind this, when the bridge has begun
+		}
+	}, &pghub.ConsumerConfig{Topics: []string{"a"}, Resync: func(context.Context, pghub.Gap) error {
+		told <- struct{}{}
+		return nil
+	}})
+	require.NoError(t, err)
+	_, err = l.pool.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, int32(h.Stats().PID))
+	require.NoError(t, err)
+	await(t, entered)
+	close(released)
+	await(t, told)
+}
+
+func await(t *testing.T, happened <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-happened:
+	case <-time.After(patience):
+		require.Fail(t, "waited in vain")
+	}
 }
 
 // A gap that a publisher announces is one, behind the event that says so.
@@ -277,6 +335,31 @@ func TestWhatIsRefusedIsParked(t *testing.T) {
 		require.Equal(t, lanes == 1, last.Again)
 		stop(t, b)
 	}
+}
+
+// A route may stop in front of what is refused, and tries again until somebody has mended it: nothing is parked.
+func TestARouteThatHalts(t *testing.T) {
+	l := newLab(t)
+	l.publish("a", 1, 3)
+	sink, tr := newBroker(), &troubles{}
+	var mended atomic.Bool
+	sink.answer = func(_ context.Context, _ int, batch []*bridge.Message) error {
+		each := make(bridge.Errors, len(batch))
+		for i, m := range batch {
+			if string(m.Body) == "2" && !mended.Load() {
+				each[i] = bridge.Refuse(errors.New("no such queue"))
+			}
+		}
+		return each.OrNil()
+	}
+	r := route("r", bridge.FromStream(l.s, &bridge.StreamConfig{Poison: stream.Halt}), sink)
+	r.Batch = 1
+	b := start(t, routes(t, tr, r))
+	eventually(t, "it halts", func() bool { return tr.has("halted at an event") })
+	mended.Store(true)
+	sink.await(t, words(1, 3)...)
+	require.Zero(t, figures(b).Parked)
+	require.Zero(t, one[int](l, `SELECT count(*) FROM pghub.parked`))
 }
 
 // Lanes send at the same time, each in order; one that fails does not hold up the others.

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -145,4 +146,32 @@ func TestDurableBatchHalts(t *testing.T) {
 	_, err = l.s.Durable(t.Context(), "d", saw.handle, nil)
 	require.NoError(t, err)
 	saw.await(t, numbers("a", 2, 3)...)
+}
+
+// After a death the first events come one at a time, as one of them may have caused it; where there is no limit of attempts, that would be for nothing.
+func TestDurableBatchAfterADeath(t *testing.T) {
+	l := newLab(t, stream.Config{})
+	l.publishTogether("a", upTo(5)...)
+	for attempts, want := range map[int][]int{0: {1, 1, 1, 1, 1}, -1: {5}} {
+		name := "d" + strconv.Itoa(attempts)
+		l.do(`SELECT pghub.attach($1, 'dead', '1 hour', NULL, 'earliest')`, name)
+		l.do(`UPDATE pghub.consumers SET until = now() - interval '1 second' WHERE name = $1`, name)
+		saw, sizes := newSeen(), make(chan int, 10)
+		d, err := l.s.DurableBatch(t.Context(), name, func(_ context.Context, b *stream.Batch) error {
+			sizes <- len(b.Events)
+			for _, ev := range b.Events {
+				saw.add(ev)
+			}
+			return nil
+		}, &stream.DurableConfig{MaxAttempts: attempts})
+		require.NoError(t, err)
+		saw.await(t, numbers("a", 1, 5)...)
+		require.NoError(t, d.Stop(t.Context()))
+		close(sizes)
+		var got []int
+		for n := range sizes {
+			got = append(got, n)
+		}
+		require.Equal(t, want, got)
+	}
 }
