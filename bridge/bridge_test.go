@@ -1,8 +1,11 @@
 package bridge_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,6 +116,31 @@ func TestRun(t *testing.T) {
 	require.NoError(t, <-ended)
 	require.Equal(t, answer{}, <-s.answers)
 	require.Equal(t, 1, sink.closed)
+}
+
+// The log says when a route begins, when it fails, and when it works again; when Stop has returned, all has been said.
+func TestTheLog(t *testing.T) {
+	pgtest.CheckLeaks(t)
+	sink, s := newBroker(), newScript()
+	sink.answer = func(_ context.Context, call int, _ []*bridge.Message) error {
+		if call == 1 {
+			return errAway
+		}
+		return nil
+	}
+	var text bytes.Buffer
+	b := start(t, bridge.Config{
+		Routes: []bridge.Route{{Name: "orders", Source: s, Sink: sink, RetryMin: 1, RetryMax: 1}}, Logger: slog.New(slog.NewTextHandler(&text, nil)),
+	})
+	s.deliveries <- events(1, 2)
+	require.Equal(t, answer{}, <-s.answers)
+	stop(t, b)
+	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+	require.Len(t, lines, 3)
+	for i, want := range []string{"a route begins", "the broker is away", "the sink takes messages again"} {
+		require.Contains(t, lines[i], want)
+		require.Contains(t, lines[i], "route=orders")
+	}
 }
 
 // Check asks the sinks that can say, with the targets that are known, and names those that would not work.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -127,10 +128,12 @@ func (r *route) settle(some []outgoing, results []error, refuse func(outgoing, e
 	}
 	r.fig.confirmed.Add(uint64(confirmed))
 	r.fig.retried.Add(uint64(tried))
-	if tried > 0 {
-		r.fig.answered(cause)
-	} else {
-		r.fig.answered(nil)
+	answer := cause
+	if tried == 0 { // what was not tried has not failed
+		answer = nil
+	}
+	if r.fig.answered(answer) {
+		r.rep.log(slog.LevelInfo, "bridge: the sink takes messages again", "route", r.cfg.Name)
 	}
 	return failed, cause
 }

@@ -71,13 +71,15 @@ func (f *figures) end(h *hand, left int) {
 	delete(f.hands, h)
 }
 
-// answered notes how an attempt ended.
-func (f *figures) answered(err error) {
+// answered notes how an attempt ended, and says whether it succeeded behind one that had failed.
+func (f *figures) answered(err error) (recovered bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	recovered = f.failing && err == nil
 	if f.failing = err != nil; err != nil {
 		f.last = err
 	}
+	return recovered
 }
 
 func (f *figures) stats(name string) RouteStats {

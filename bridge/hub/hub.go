@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -68,7 +69,7 @@ func Setup(ctx context.Context, pool *pgxpool.Pool, table string) error {
 	_, err := pool.Exec(ctx, `CREATE TABLE IF NOT EXISTS `+quoted(table)+` (
 		name text NOT NULL, route text NOT NULL, tick bigint NOT NULL, txn bigint NOT NULL, id bigint NOT NULL,
 		at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (name, route))`)
-	if err != nil {
+	if err != nil && !hasState(err, "23505", "42P07") { // somebody else has just made it: IF NOT EXISTS looks before it makes
 		return fmt.Errorf("bridge/hub: setup: %w", err)
 	}
 	return nil
@@ -117,7 +118,7 @@ func (s *Sink) Send(ctx context.Context, batch []*bridge.Message) error {
 	results := make(bridge.Errors, len(batch))
 	rows := s.rows(batch, results)
 	err := s.publish(ctx, batch[0].Route, rows)
-	if isUndefined(err) {
+	if hasState(err, "42P01") { // there is no such table
 		if err = Setup(ctx, s.cfg.Pool, s.cfg.Table); err == nil {
 			err = s.publish(ctx, batch[0].Route, rows)
 		}
@@ -250,9 +251,9 @@ func behind(rows []row, at pghub.Position) (left []row) {
 	return left
 }
 
-func isUndefined(err error) bool {
+func hasState(err error, states ...string) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == "42P01"
+	return errors.As(err, &pgErr) && slices.Contains(states, pgErr.Code)
 }
 
 // isHopeless reports whether the server does not take what was sent, whenever it is: data that it cannot read, or that is too large.

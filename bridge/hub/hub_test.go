@@ -261,6 +261,22 @@ func TestCheck(t *testing.T) {
 	require.ErrorIs(t, s.Send(t.Context(), messages(2, 2)), bridge.ErrClosed)
 }
 
+// Whoever comes first makes the table, however many there are.
+func TestSetupByManyAtOnce(t *testing.T) {
+	pool := newTarget(t)
+	var all sync.WaitGroup
+	for i := range 8 {
+		s := newSink(t, hub.Config{Pool: pool, Stream: true, Name: fmt.Sprint(i)})
+		all.Go(func() {
+			if err := s.Send(context.Background(), messages(1, 1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.Len(t, logged(t, pool), 8)
+}
+
 // Wrong configurations are named.
 func TestWrongConfigurations(t *testing.T) {
 	pool := newTarget(t)
