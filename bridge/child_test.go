@@ -19,8 +19,8 @@ import (
 	"github.com/pghub/pghub/stream"
 )
 
-// A child is a process of its own: this test binary, started with a DSN in childEnv. It runs a bridge, and kills itself at the n-th Send of a
-// route: childFatal has both, such as "hooks 3". Without it the child lives.
+// A child is a process of its own: this test binary, started with a DSN in childEnv. It runs a bridge, and kills itself at the n-th
+// Send of a route: childFatal has both, such as "hooks 3". Without it the child lives.
 const (
 	childEnv    = "PGHUB_BRIDGE_CHILD"
 	childTarget = "PGHUB_BRIDGE_CHILD_TARGET"
@@ -49,6 +49,8 @@ func child(dsn string) {
 	fail(h.Start(ctx))
 	hooks, err := webhook.New(webhook.Config{URL: os.Getenv(childURL)})
 	fail(err)
+	apart, err := webhook.New(webhook.Config{URL: os.Getenv(childURL) + "/lanes"})
+	fail(err)
 	mirror, err := hub.New(hub.Config{Pool: target, Name: "source", Stream: true})
 	fail(err)
 	route := func(name string, sink bridge.Sink, batch int) bridge.Route {
@@ -62,14 +64,16 @@ func child(dsn string) {
 			RetryMin: time.Millisecond, RetryMax: 50 * time.Millisecond,
 		}
 	}
+	lanes := route("lanes", apart, 1)
+	lanes.Lanes = 4
 	fail(bridge.Run(ctx, bridge.Config{
-		Routes:  []bridge.Route{route("hooks", hooks, 1), route("mirror", mirror, childBatch)},
+		Routes:  []bridge.Route{route("hooks", hooks, 1), route("mirror", mirror, childBatch), lanes},
 		OnError: func(err error) { log.Print(err) },
 	}))
 }
 
-// mortal is a sink whose n-th Send the process does not survive: it dies before, in the middle of it, or behind it, when the broker has taken the
-// batch and the bridge does not know yet.
+// mortal is a sink whose n-th Send the process does not survive: it dies before, in the middle of it, or behind it, when the broker
+// has taken the batch and the bridge does not know yet.
 type mortal struct {
 	bridge.Sink
 	calls atomic.Int64

@@ -55,28 +55,52 @@ func (in *inbox) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func newInbox() *inbox { return &inbox{text: make(map[string]string)} }
+
+// numbers are the values that have arrived, each ID once, in the order of their first arrival.
+func (in *inbox) numbers(t *testing.T, want int) (list []int) {
+	t.Helper()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	require.Empty(t, in.odd)
+	require.Len(t, in.ids, want)
+	for _, id := range in.ids {
+		n, err := strconv.Atoi(in.text[id])
+		require.NoError(t, err)
+		list = append(list, n)
+	}
+	return list
+}
+
 func (in *inbox) count() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.ids)
 }
 
-// A bridge that is killed between handing messages over and storing its position loses none, and keeps their order: a receiver of webhooks that goes by their
-// IDs sees each event once, and in another PostgreSQL each is once.
+// A bridge that is killed between handing messages over and storing its position loses none, and keeps their order: a receiver of
+// webhooks that goes by their IDs sees each event once, with lanes in the order of each key, and in another PostgreSQL each is
+// once.
 func TestKilledWhileItSends(t *testing.T) {
 	l := newLab(t)
 	targetDSN := pgtest.Database(t)
 	require.NoError(t, sql.Install(t.Context(), pgtest.Conn(t, targetDSN)))
 	target := pgtest.Pool(t, targetDSN)
-	in := &inbox{text: make(map[string]string)}
-	server := httptest.NewServer(in)
+	in, lanes := newInbox(), newInbox()
+	mux := http.NewServeMux()
+	mux.Handle("/", in)
+	mux.Handle("/lanes", lanes)
+	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 
 	const each = 3 * childBatch // events of a life: at least three batches, or as many requests
+	const keys = 5
 	published := 0
 	live := func(fatal string) *exec.Cmd {
-		l.publish("a", published+1, published+each)
-		published += each
+		for range each {
+			published++
+			require.NoError(t, l.s.Publish(t.Context(), "a", []int64{int64(published % keys)}, published))
+		}
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childEnv+"="+l.dsn, childTarget+"="+targetDSN, childURL+"="+server.URL, childFatal+"="+fatal)
 		cmd.Stderr = os.Stderr
@@ -84,9 +108,9 @@ func TestKilledWhileItSends(t *testing.T) {
 		return cmd
 	}
 	for n := range kills(t) {
-		fatal := fmt.Sprint("hooks ", 1+rand.IntN(each))
-		if n%2 == 0 {
-			fatal = fmt.Sprint("mirror ", 1+rand.IntN(each/childBatch))
+		fatal := fmt.Sprint("mirror ", 1+rand.IntN(each/childBatch))
+		if n%3 > 0 {
+			fatal = fmt.Sprint([]string{"hooks ", "lanes "}[n%3-1], 1+rand.IntN(each))
 		}
 		require.ErrorContains(t, live(fatal).Wait(), "killed", "it dies of its own hand")
 	}
@@ -101,14 +125,15 @@ func TestKilledWhileItSends(t *testing.T) {
 		_ = last.Process.Kill()
 		_ = last.Wait()
 	})
-	eventually(t, "all has arrived", func() bool { return in.count() >= published && mirrored() >= published })
+	eventually(t, "all has arrived", func() bool { return in.count() >= published && lanes.count() >= published && mirrored() >= published })
 
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	require.Empty(t, in.odd)
-	require.Len(t, in.ids, published)
-	for i, id := range in.ids {
-		require.Equal(t, strconv.Itoa(i+1), in.text[id], "the %d-th webhook", i+1)
+	for i, n := range in.numbers(t, published) {
+		require.Equal(t, i+1, n, "the %d-th webhook", i+1)
+	}
+	latest := make(map[int]int) // by key
+	for i, n := range lanes.numbers(t, published) {
+		require.Greater(t, n, latest[n%keys], "the %d-th webhook of a route with lanes, of key %d", i+1, n%keys)
+		latest[n%keys] = n
 	}
 	rows, err := target.Query(t.Context(), `SELECT value::int FROM pghub.log ORDER BY id`)
 	require.NoError(t, err)
