@@ -59,7 +59,8 @@ func New(cfg Config) (*Bridge, error) {
 	return b, nil
 }
 
-// Run makes a bridge and runs it until ctx ends: New, and then Run of what that made. If the configuration is wrong the sinks are not closed.
+// Run makes a bridge and runs it until ctx ends: New, and then Run of what that made. If the configuration is wrong the sinks are
+// not closed.
 func Run(ctx context.Context, cfg Config) error {
 	b, err := New(cfg)
 	if err != nil {
@@ -68,8 +69,9 @@ func Run(ctx context.Context, cfg Config) error {
 	return b.Run(ctx)
 }
 
-// Start runs the routes and returns when all of their sources are in effect: what is committed from then on reaches the sinks. If ctx ends before that
-// the bridge is stopped, and the error says which route is not ready. Sinks connect when they have something to send: see Check.
+// Start runs the routes and returns when all of their sources are in effect: what is committed from then on reaches the sinks. If
+// ctx ends before that the bridge is stopped, and the error says which route is not ready. Sinks connect when they have something
+// to send: see Check.
 func (b *Bridge) Start(ctx context.Context) error {
 	if err := b.begin(); err != nil {
 		return err
@@ -88,8 +90,8 @@ func (b *Bridge) Start(ctx context.Context) error {
 	return nil
 }
 
-// Run runs the routes until ctx ends, and then stops, within Config.StopTimeout. A source or a sink that cannot be had is tried for as long. The
-// error is that of Stop, ErrStarted or ErrStopped.
+// Run runs the routes until ctx ends, and then stops, within Config.StopTimeout. A source or a sink that cannot be had is tried for
+// as long. The error is that of Stop, ErrStarted or ErrStopped.
 func (b *Bridge) Run(ctx context.Context) error {
 	if err := b.begin(); err != nil {
 		return err
@@ -127,15 +129,14 @@ func (b *Bridge) work() {
 	}
 	all.Wait()
 	b.closeSinks()
-	close(b.rep.quit)
-	<-b.rep.ended
+	b.rep.stop(closeTimeout)
 	b.cut()
 	close(b.done)
 }
 
-// Stop has the routes begin nothing more. What was handed to a sink is waited for, and the sources store their positions; what fails now is not tried again. Then
-// the sinks are closed. If ctx ends first, what is under way is given up, and Stop returns an error at once: a source that keeps positions will bring
-// it again. Further calls wait in the same way.
+// Stop has the routes begin nothing more. What was handed to a sink is waited for, and the sources store their positions; what
+// fails now is not tried again. Then the sinks are closed. If ctx ends first, what is under way is given up, and Stop returns an
+// error at once: a source that keeps positions will bring it again. Further calls wait in the same way.
 func (b *Bridge) Stop(ctx context.Context) error {
 	b.mu.Lock()
 	if !b.started && !b.stopped { // nothing has begun
@@ -164,7 +165,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	}
 }
 
-// Done is closed when the bridge has stopped and no goroutine of it is left.
+// Done is closed when the bridge has stopped and no goroutine of it is left, but one that OnError does not return to.
 func (b *Bridge) Done() <-chan struct{} { return b.done }
 
 // Stats returns the figures of all routes.

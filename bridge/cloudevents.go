@@ -13,7 +13,8 @@ import (
 
 // CloudEvent says how the attributes of CloudEvents are made, by templates; see [Route].
 type CloudEvent struct {
-	// Source says where the event happened, as a URI or a part of one. Source and id together are an event's name in the world. "": /pghub/ and the route's name.
+	// Source says where the event happened, as a URI or a part of one. Source and id together are an event's name in the world. "":
+	// /pghub/ and the route's name.
 	Source string
 
 	// Type of the event. "": {topic}.

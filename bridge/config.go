@@ -16,8 +16,8 @@ type Config struct {
 
 	Logger *slog.Logger // nil: silent
 
-	// OnError is told of trouble: a failed Send, a message that was refused, a gap, a source that cannot go on. It is called on one goroutine, never concurrently
-	// with itself, and may block: the bridge goes on, and leaves errors out. nil: nobody.
+	// OnError is told of trouble: a failed Send, a message that was refused, a gap, a source that cannot go on. It is called on one
+	// goroutine, never concurrently with itself, and may block: the bridge goes on, and leaves errors out. nil: nobody.
 	OnError func(error)
 
 	// StopTimeout is how long Run lets routes finish what they have begun when its context ends. 0: 10 s.
@@ -26,8 +26,8 @@ type Config struct {
 
 // Route brings events of a source to a sink. Name, Source and Sink must be set.
 type Route struct {
-	// Name of the route, in the log, in errors and figures. A source that keeps positions keeps them under this name, unless it is told another one: do
-	// not change it. Each route has its own.
+	// Name of the route, in the log, in errors and figures. A source that keeps positions keeps them under this name, unless it is
+	// told another one: do not change it. Each route has its own.
 	Name string
 
 	Source Source
@@ -38,12 +38,12 @@ type Route struct {
 
 	Sink Sink
 
-	// Target is a template for where the broker is to put the message: "shop.{topic}.{value.state|none}". "": what the sink is configured for. What
-	// an event brings into it is not checked but by the sink and the broker.
+	// Target is a template for where the broker is to put the message: "shop.{topic}.{value.state|none}". "": what the sink is
+	// configured for. What an event brings into it is not checked but by the sink and the broker.
 	Target string
 
-	// GapTarget is the template for messages that say that events may be missing, if the sink takes such. Of fields they have only topic, which is pghub.gap, and
-	// value, with since, until, dropped and reason. "": the sink's own choice.
+	// GapTarget is the template for messages that say that events may be missing, if the sink takes such. Of fields they have only
+	// topic, which is pghub.gap, and value, with since, until, dropped and reason. "": the sink's own choice.
 	GapTarget string
 
 	// PartitionKey is a template for what keeps messages together, for brokers with partitions. "": the sink's choice.
@@ -61,17 +61,17 @@ type Route struct {
 	// CloudEvent has the attributes of formats CloudEvents and CloudEventsBinary.
 	CloudEvent CloudEvent
 
-	// Edit has the last word: it may change the message, in its fields for the broker. It must give the same for the same event, and must not change what the fields
-	// point at. An error refuses the event for good. It is not called for a gap.
+	// Edit has the last word: it may change the message, in its fields for the broker. It must give the same for the same event,
+	// and must not change what the fields point at. An error refuses the event for good. It is not called for a gap.
 	Edit func(ev *pghub.Event, m *Message) error
 
-	// Lanes is how many messages are under way at once, those of one topic and key in order. With more than one they go to the sink one by one, and
-	// a lane that fails does not hold up the others for up to 10,000 events: for sinks that wait long for each, such as webhooks. 0: 1, with
-	// which batches go out, and all comes in the order of the source.
+	// Lanes is how many messages are under way at once, those of one topic and key in order. With more than one they go to the sink
+	// one by one, and a lane that fails does not hold up the others for up to 10,000 events: for sinks that wait long for each,
+	// such as webhooks. 0: 1, with which batches go out, and all comes in the order of the source.
 	Lanes int
 
-	// Batch and BatchBytes are how many messages, and bytes of bodies, go to the sink at once at most, and one message at least. They are the window of what
-	// is not confirmed. 0: 500, and 4 MiB.
+	// Batch and BatchBytes are how many messages, and bytes of bodies, go to the sink at once at most, and one message at least.
+	// They are the window of what is not confirmed. 0: 500, and 4 MiB.
 	Batch, BatchBytes int
 
 	// Timeout of one Send. 0: 30 s.
@@ -80,7 +80,8 @@ type Route struct {
 	// RetryMin and RetryMax bound the wait between two attempts: a random time up to RetryMin·2ⁿ, at most RetryMax. 0: 100 ms and 30 s.
 	RetryMin, RetryMax time.Duration
 
-	// Attempts is after how many failures a message counts as refused. 0: no limit, so that a broker that is away for long costs nothing but time.
+	// Attempts is after how many failures a message counts as refused. 0: no limit, so that a broker that is away for long costs
+	// nothing but time.
 	Attempts int
 }
 

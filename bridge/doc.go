@@ -25,6 +25,6 @@
 //
 // # Sinks
 //
-// Packages webhook and hub are sinks without further dependencies. [Sink] is a small interface: see there for what one has to keep to. Package
-// sinktest tests whether it does.
+// Packages webhook and hub are sinks without further dependencies. [Sink] is a small interface: see there for what one has to keep
+// to. Package sinktest tests whether it does.
 package bridge

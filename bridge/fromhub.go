@@ -18,9 +18,9 @@ type HubConfig struct {
 	Codec pghub.Codec
 }
 
-// FromHub is the events of a hub's topics, at most once: what comes while the bridge is not running is not for it. Where events may be missing, because the connection was
-// lost, or the sink was away for so long that the queue ran over, there is a gap. The hub may be started before or after the
-// bridge, and has to be stopped behind it. A route has one lane, and names its topics.
+// FromHub is the events of a hub's topics, at most once: what comes while the bridge is not running is not for it. Where events may
+// be missing, because the connection was lost, or the sink was away for so long that the queue ran over, there is a gap. The hub
+// may be started before or after the bridge, and has to be stopped behind it. A route has one lane, and names its topics.
 func FromHub(hub *pghub.Hub, cfg *HubConfig) Source {
 	if cfg == nil {
 		cfg = &HubConfig{}
@@ -91,8 +91,8 @@ func (s *hubSource) Run(ctx context.Context, w Want, deliver Deliver, ready func
 	return err
 }
 
-// gapAt is the gap that an event, or an advisory, stands for; nil: none. A Resync would be told of the same ones, but while it waits for the broker it
-// would take one of the places of Config.ResyncLimit from other consumers of the hub.
+// gapAt is the gap that an event, or an advisory, stands for; nil: none. A Resync would be told of the same ones, but while it
+// waits for the broker it would take one of the places of Config.ResyncLimit from other consumers of the hub.
 func gapAt(ev *pghub.Event) *Gap {
 	a := ev.Advisory
 	switch {

@@ -18,17 +18,18 @@ type StreamConfig struct {
 	// From is where it begins the first time that the name is used. The zero value is stream.Earliest.
 	From stream.Start
 
-	// Poison is what becomes of a message that the broker refuses for good: stream.Park, with its reason, or stream.Halt, which stops the route in
-	// front of it: it tries again, with backoff, until somebody mends it.
+	// Poison is what becomes of a message that the broker refuses for good: stream.Park, with its reason, or stream.Halt, which
+	// stops the route in front of it: it tries again, with backoff, until somebody mends it.
 	Poison stream.Poison
 
 	// Lease is for how long others wait before they take over from a process that has ended without a word. 0: the stream's.
 	Lease time.Duration
 }
 
-// FromStream is the events of a stream, at least once and in order. The route is a durable consumer: of many processes with the same one, one works
-// and the others stand by. Its position is stored about once a second, and when the bridge stops, and is never in front of a
-// message that the broker has not taken. What is refused for good is parked: see the views of package sql, and pghub.unpark.
+// FromStream is the events of a stream, at least once and in order. The route is a durable consumer: of many processes with the
+// same one, one works and the others stand by. Its position is stored about once a second, and when the bridge stops, and is never
+// in front of a message that the broker has not taken. What is refused for good is parked: see the views of package sql, and
+// pghub.unpark.
 func FromStream(s *stream.Stream, cfg *StreamConfig) Source {
 	if cfg == nil {
 		cfg = &StreamConfig{}

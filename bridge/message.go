@@ -12,8 +12,8 @@ type Message struct {
 	// 1700000000000.7.5. Else it is made up when the event arrives, and the same for as long as the event is tried.
 	ID string
 
-	// Position is where the source has the event: it rises with each message of a route that has one lane. It is zero for a source that has none, such as
-	// a hub.
+	// Position is where the source has the event: it rises with each message of a route that has one lane. It is zero for a source
+	// that has none, such as a hub.
 	Position pghub.Position
 
 	// Again says that this message comes out of order, because somebody wants it tried once more: it was parked, or is replayed.
@@ -28,14 +28,16 @@ type Message struct {
 	// sink is configured for.
 	Target string
 
-	// PartitionKey is what keeps messages together and in order, for a broker that has partitions or groups, by the route's template. "": the sink's choice.
+	// PartitionKey is what keeps messages together and in order, for a broker that has partitions or groups, by the route's
+	// template. "": the sink's choice.
 	PartitionKey string
 
 	// Headers are those of the event and of the route, the latter winning. Read only. nil: none.
 	Headers map[string]string
 
-	// Attributes are those of a CloudEvent in binary mode, nil in every other format. Their names are bare, such as "id" and "specversion", and the sink
-	// adds what its protocol wants in front of them: "ce-" for HTTP and NATS, "ce_" for Kafka, "cloudEvents:" for AMQP, nothing for MQTT 5.
+	// Attributes are those of a CloudEvent in binary mode, nil in every other format. Their names are bare, such as "id" and
+	// "specversion", and the sink adds what its protocol wants in front of them: "ce-" for HTTP and NATS, "ce_" for Kafka,
+	// "cloudEvents:" for AMQP, nothing for MQTT 5.
 	Attributes map[string]string
 
 	Body        []byte // read only; may be empty
@@ -59,12 +61,12 @@ const (
 	maxSpan  = 1<<spanBits - 1
 )
 
-// TickOrdinal is the Position as two numbers, for a broker that numbers messages by two: (tick, ordinal) rises with each message of a route that has one lane,
-// and is the same whenever the message is sent. Both are 0 if there is no position.
+// TickOrdinal is the Position as two numbers, for a broker that numbers messages by two: (tick, ordinal) rises with each message of
+// a route that has one lane, and is the same whenever the message is sent. Both are 0 if there is no position.
 //
-// It is exact but for a transaction that has taken part in the stream for longer than it took others to publish 16 million events: its oldest events share an
-// ordinal then; and at one tick in a trillion events the ordinal begins again. So a broker's "it is there already" is
-// best made sure of by ID.
+// It is exact but for a transaction that has taken part in the stream for longer than it took others to publish 16 million events:
+// its oldest events share an ordinal then; and at one tick in a trillion events the ordinal begins again. So a broker's "it is
+// there already" is best made sure of by ID.
 func (m *Message) TickOrdinal() (tick, ordinal uint64) {
 	p := m.Position
 	switch {

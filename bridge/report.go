@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"time"
 )
 
 // reporter writes the log and tells OnError. Both are code of the user's, which may block or panic, so a goroutine of the bridge's does it,
@@ -52,6 +53,17 @@ func (r *reporter) run() {
 				return
 			}
 		}
+	}
+}
+
+// stop ends run, and waits until everything has been said, or for some time: OnError may itself be what waits for Stop.
+func (r *reporter) stop(atMost time.Duration) {
+	close(r.quit)
+	timeout := time.NewTimer(atMost)
+	defer timeout.Stop()
+	select {
+	case <-r.ended:
+	case <-timeout.C:
 	}
 }
 

@@ -8,10 +8,11 @@ import (
 
 // Source is where a route's events come from: [FromHub], [FromStream], the WAL, or one of your own.
 //
-// Run brings the events that are wanted to deliver, in their order, until ctx ends; then it waits for the delivery under way, begins no further one of what it
-// can bring again, stores what it has to store, and returns nil. It bounds that itself; a delivery ends soon when the bridge is cut off. It calls ready once, when what is committed from then on will be
-// delivered. An error means that the source cannot go on: it is reported, and Run is called again, with backoff. One Source may be
-// that of several routes, each with a Run of its own.
+// Run brings the events that are wanted to deliver, in their order, until ctx ends; then it waits for the delivery under way,
+// begins no further one of what it can bring again, stores what it has to store, and returns nil. It bounds that itself; a delivery
+// ends soon when the bridge is cut off. It calls ready once, when what is committed from then on will be delivered. An error means
+// that the source cannot go on: it is reported, and Run is called again, with backoff. One Source may be that of several routes,
+// each with a Run of its own.
 type Source interface {
 	Run(ctx context.Context, w Want, deliver Deliver, ready func()) error
 }
@@ -21,8 +22,8 @@ type Validator interface {
 	Validate(w Want) error
 }
 
-// Parker is a Source that puts aside what the broker has refused, with the reason, so that somebody can look at it and have it sent again. In
-// figures such messages are then parked, and else lost.
+// Parker is a Source that puts aside what the broker has refused, with the reason, so that somebody can look at it and have it sent
+// again. In figures such messages are then parked, and else lost.
 type Parker interface {
 	Parks() bool
 }
@@ -39,8 +40,8 @@ type Want struct {
 
 // Item is an event that a source delivers, or a gap.
 type Item struct {
-	// Event is the event. If it has a Record, its Position is that of the message, and the ID of it: it must be the same whenever the event is delivered.
-	// nil for a gap.
+	// Event is the event. If it has a Record, its Position is that of the message, and the ID of it: it must be the same whenever
+	// the event is delivered. nil for a gap.
 	Event *pghub.Event
 
 	// Again says that the event comes apart from the order, because somebody wants it tried once more.
@@ -53,8 +54,9 @@ type Item struct {
 // Deliver brings items to the broker and returns when it has taken them, however often that has to be tried: it may take hours. Its context
 // gives up. The items belong to it until it returns.
 //
-// nil as error: all items are settled, and the source acknowledges them; those that were refused are named, with the reason, for the source to park them.
-// An error: the bridge stops, or the context has ended. The source acknowledges nothing, and its Run returns soon.
+// nil as error: all items are settled, and the source acknowledges them; those that were refused are named, with the reason, for
+// the source to park them. An error: the bridge stops, or the context has ended. The source acknowledges nothing, and its Run
+// returns soon.
 //
 // It may be called from several goroutines at once by a source that has Want.Lanes of them.
 type Deliver func(ctx context.Context, items []Item) ([]Refused, error)

@@ -12,7 +12,8 @@ import (
 type Batch struct {
 	Events []*pghub.Event // at least one
 
-	// Again says that the event, which is alone then, comes apart from the order: somebody has it tried once more, see pghub.unpark and pghub.replay.
+	// Again says that the event, which is alone then, comes apart from the order: somebody has it tried once more, see pghub.unpark
+	// and pghub.replay.
 	Again bool
 
 	parked map[int]error

@@ -214,8 +214,8 @@ func (s *Sink) publish(ctx context.Context, route string, rows []row) error {
 	})
 }
 
-// reached locks the position and reads it: whoever else brings messages of this route waits, and so does this one for a transaction whose COMMIT
-// has not been answered. What COMMIT says is then on the disk, as it has to be before the source goes past it.
+// reached locks the position and reads it: whoever else brings messages of this route waits, and so does this one for a transaction
+// whose COMMIT has not been answered. What COMMIT says is then on the disk, as it has to be before the source goes past it.
 func (s *Sink) reached(ctx context.Context, tx pgx.Tx, route string) (at pghub.Position, err error) {
 	read := `SELECT tick, txn, id, CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'local', true) END
 		FROM ` + s.table + ` WHERE name = $1 AND route = $2 FOR UPDATE`
@@ -256,8 +256,9 @@ func hasState(err error, states ...string) bool {
 	return errors.As(err, &pgErr) && slices.Contains(states, pgErr.Code)
 }
 
-// isHopeless reports whether the server does not take what was sent, whenever it is: data that it cannot read, or that is too large.
+// isHopeless reports whether the server does not take what was sent, whenever it is: data that it cannot read. A full queue of
+// notifications, and a transaction that is too large, are other classes of errors, and pass.
 func isHopeless(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "54"))
+	return errors.As(err, &pgErr) && strings.HasPrefix(pgErr.Code, "22")
 }

@@ -52,8 +52,9 @@ var (
 	ErrTimestamp = errors.New("webhook: the time of the request is not near enough to now")
 )
 
-// Verify is for those who receive webhooks: it checks that the request was signed with one of the secrets, not longer ago than tolerance, 0 meaning 5 minutes,
-// and that the body is the one that was signed. It returns the ID of the message, by which the receiver can tell whether it has seen it.
+// Verify is for those who receive webhooks: it checks that the request was signed with one of the secrets, not longer ago than
+// tolerance, 0 meaning 5 minutes, and that the body is the one that was signed. It returns the ID of the message, by which the
+// receiver can tell whether it has seen it.
 func Verify(header http.Header, body []byte, tolerance time.Duration, secrets ...string) (id string, err error) {
 	if tolerance == 0 {
 		tolerance = 5 * time.Minute

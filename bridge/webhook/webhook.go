@@ -29,20 +29,22 @@ type Config struct {
 	// Batch sends the messages of a batch in one request, as a JSON array.
 	Batch bool
 
-	// Secrets sign each request, one signature each: base64, with whsec_ in front or without. Two of them let receivers go from an old one to a new one.
-	// None: requests are not signed.
+	// Secrets sign each request, one signature each: base64, with whsec_ in front or without. Two of them let receivers go from an
+	// old one to a new one. None: requests are not signed.
 	Secrets []string
 
 	// Header is for each request, such as Authorization. It wins over the headers of messages.
 	Header http.Header
 
-	// RetryStatus are answers that are failures and tried again, though they are 4xx: such as 404 for a receiver that is deployed now and then.
+	// RetryStatus are answers that are failures and tried again, though they are 4xx: such as 404 for a receiver that is deployed
+	// now and then.
 	RetryStatus []int
 
 	// Timeout of one request, with its answer. 0: 10 s.
 	Timeout time.Duration
 
-	// Client sends the requests: for its Transport, with certificates or a proxy. It is not changed; redirects are not followed, whatever it says. nil: one of the sink's own.
+	// Client sends the requests: for its Transport, with certificates or a proxy. It is not changed; redirects are not followed,
+	// whatever it says. nil: one of the sink's own.
 	Client *http.Client
 }
 

@@ -1,6 +1,7 @@
-// Webhook brings rows of a table to a receiver by HTTP, each at least once and in order, signed: a trigger writes to the stream in the
-// transaction that changes the table, a bridge sends, and the receiver checks the signature and goes by the ID. The receiver fails
-// now and then, and refuses one of the orders, which is parked with what it has said. What there is to copy is in newBridge, and in receiver.go.
+// Webhook brings rows of a table to a receiver by HTTP, each at least once and in order, signed: a trigger writes to the stream in
+// the transaction that changes the table, a bridge sends, and the receiver checks the signature and goes by the ID. The receiver
+// fails now and then, and refuses one of the orders, which is parked with what it has said. What there is to copy is in newBridge,
+// and in receiver.go.
 //
 //	go run ./bridge/examples/webhook
 //
