@@ -48,6 +48,9 @@ func New(cfg Config) (*Bridge, error) {
 		if err == nil && names[rc.Name] {
 			err = errors.New("there are two routes of this name")
 		}
+		if err == nil {
+			err = sharedConsumer(b.routes, r)
+		}
 		if err != nil {
 			b.stopping()
 			b.cut()
@@ -191,7 +194,7 @@ func (b *Bridge) Check(ctx context.Context) error {
 				targets = append(targets, target)
 			}
 		}
-		if err := guarded(func() error { return sink.Check(ctx, targets) }); err != nil {
+		if err := guarded("the sink", func() error { return sink.Check(ctx, targets) }); err != nil {
 			all = append(all, fmt.Errorf("bridge: route %q: %w", r.cfg.Name, err))
 		}
 	}
@@ -216,7 +219,7 @@ func (b *Bridge) closeSinks() {
 			closed[sink] = true
 		}
 		all.Go(func() {
-			if err := guarded(func() error { return sink.Close(ctx) }); err != nil {
+			if err := guarded("the sink", func() error { return sink.Close(ctx) }); err != nil {
 				r.trouble(fmt.Errorf("close of the sink: %w", err))
 			}
 		})

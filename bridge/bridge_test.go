@@ -14,6 +14,7 @@ import (
 	"github.com/pghub/pghub"
 	"github.com/pghub/pghub/bridge"
 	"github.com/pghub/pghub/internal/pgtest"
+	"github.com/pghub/pghub/stream"
 )
 
 // Everything that is wrong with a configuration is named by New, before anything is connected: the route, and the field.
@@ -45,8 +46,21 @@ func TestWrongRoutes(t *testing.T) {
 		"with a hub as source 1": func(r *bridge.Route) {
 			r.Source, r.Topics, r.Lanes = bridge.FromHub(&pghub.Hub{}, nil), []string{"a"}, 2
 		},
-		"the hub is nil":       func(r *bridge.Route) { r.Source, r.Topics = bridge.FromHub(nil, nil), []string{"a"} },
-		"the stream is nil":    func(r *bridge.Route) { r.Source = bridge.FromStream(nil, nil) },
+		"the hub is nil":    func(r *bridge.Route) { r.Source, r.Topics = bridge.FromHub(nil, nil), []string{"a"} },
+		"the stream is nil": func(r *bridge.Route) { r.Source = bridge.FromStream(nil, nil) },
+		"Topics: invalid topic": func(r *bridge.Route) {
+			r.Source, r.Topics = bridge.FromHub(&pghub.Hub{}, nil), []string{"a", strings.Repeat("x", 64)}
+		},
+		"Topics: invalid topic: \"\"": func(r *bridge.Route) {
+			r.Source, r.Topics = bridge.FromStream(&stream.Stream{}, nil), []string{""}
+		},
+		"Match: a pattern is empty": func(r *bridge.Route) { r.Match = []string{"a*", ""} },
+		"Lease is 1ms": func(r *bridge.Route) {
+			r.Source = bridge.FromStream(&stream.Stream{}, &bridge.StreamConfig{Lease: time.Millisecond})
+		},
+		"Poison is 7": func(r *bridge.Route) {
+			r.Source = bridge.FromStream(&stream.Stream{}, &bridge.StreamConfig{Poison: 7})
+		},
 		"there are two routes": func(r *bridge.Route) { r.Name = "good" },
 	} {
 		sink := newBroker()
@@ -61,6 +75,20 @@ func TestWrongRoutes(t *testing.T) {
 	require.ErrorContains(t, err, "Routes is empty")
 	_, err = bridge.New(bridge.Config{StopTimeout: -1, Routes: []bridge.Route{{Name: "good", Source: newScript(), Sink: newBroker()}}})
 	require.ErrorContains(t, err, "StopTimeout")
+}
+
+// Two routes cannot be one consumer of a stream: one of them would have nothing to do, and take over the other one's position.
+func TestTwoRoutesWithOneConsumer(t *testing.T) {
+	shared, other := &stream.Stream{}, &stream.Stream{}
+	with := func(name string, s *stream.Stream, consumer string) bridge.Route {
+		return bridge.Route{Name: name, Source: bridge.FromStream(s, &bridge.StreamConfig{Name: consumer}), Sink: newBroker()}
+	}
+	_, err := bridge.New(bridge.Config{Routes: []bridge.Route{with("1", shared, "x"), with("2", other, "x"), with("3", shared, ""), with("4", shared, "x")}})
+	require.ErrorContains(t, err, `route 4, "4": consumer "x" of the stream is that of route "1"`)
+	_, err = bridge.New(bridge.Config{Routes: []bridge.Route{with("1", shared, ""), with("2", shared, "bridge.1")}})
+	require.ErrorContains(t, err, `consumer "bridge.1"`)
+	_, err = bridge.New(bridge.Config{Routes: []bridge.Route{with("1", shared, "x"), with("2", other, "x"), with("3", shared, "")}})
+	require.NoError(t, err)
 }
 
 type orderly struct{ *broker }

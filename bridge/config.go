@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ type Route struct {
 	CloudEvent CloudEvent
 
 	// Edit has the last word: it may change the message, in its fields for the broker. It must give the same for the same event,
-	// and must not change what the fields point at. An error refuses the event for good. It is not called for a gap.
+	// and must not change what the fields point at. An error, or a panic, refuses the event for good. It is not called for a gap.
 	Edit func(ev *pghub.Event, m *Message) error
 
 	// Lanes is how many messages are under way at once, those of one topic and key in order. With more than one they go to the sink
@@ -134,6 +135,8 @@ func (r Route) withDefaults() (Route, error) {
 		return r, fmt.Errorf("wrong backoff: RetryMin is %v and RetryMax %v", r.RetryMin, r.RetryMax)
 	case r.Attempts < 0:
 		return r, fmt.Errorf("field Attempts is %d", r.Attempts)
+	case slices.Contains(r.Match, ""):
+		return r, errors.New("field Match: a pattern is empty")
 	case r.Format < 0, int(r.Format) >= len(formatNames):
 		return r, fmt.Errorf("there is no format %d", r.Format)
 	}

@@ -96,7 +96,7 @@ func (w *writer) write(ev *pghub.Event, m *Message) (err error) {
 	if w.edit == nil || m.Gap != nil {
 		return nil
 	}
-	return w.edit(ev, m)
+	return guarded("Edit", func() error { return w.edit(ev, m) })
 }
 
 func (w *writer) writeHeaders(ev *pghub.Event, m *Message) error {

@@ -104,6 +104,10 @@ func TestWhatCannotBeWrittenIsRefused(t *testing.T) {
 			r.Edit = func(*pghub.Event, *bridge.Message) error { return unwanted }
 			r.Format = bridge.Payload
 		},
+		"Edit: a mistake": func(r *bridge.Route) {
+			r.Edit = func(*pghub.Event, *bridge.Message) error { panic("a mistake") }
+			r.Format = bridge.Payload
+		},
 	} {
 		sink := newBroker()
 		s, b, _ := scripted(t, sink, change)

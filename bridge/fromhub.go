@@ -11,7 +11,8 @@ import (
 
 // HubConfig says how events of a hub are read. nil means its zero value.
 type HubConfig struct {
-	// QueueSize is how many events wait for the sink. When it is full the oldest go, which is a gap. 0: the hub's.
+	// QueueSize is how many events wait for the sink. When it is full the oldest go, which is a gap. 0: the hub's. Negative:
+	// no bound.
 	QueueSize int
 
 	// Codec of the events. nil: the hub's.
@@ -45,7 +46,7 @@ func (s *hubSource) Validate(w Want) error {
 	case w.Lanes > 1:
 		return fmt.Errorf("field Lanes is %d; with a hub as source 1", w.Lanes)
 	}
-	return nil
+	return w.checkTopics()
 }
 
 // drainTimeout is how long the events that wait may take when the source ends, should the bridge not be cut off before.

@@ -12,7 +12,8 @@ import (
 
 // StreamConfig says how a stream is read. nil means its zero value.
 type StreamConfig struct {
-	// Name of the durable consumer, under which the position is kept. "": "bridge." and the route's name.
+	// Name of the durable consumer, under which the position is kept. Each route of a stream has its own. "": "bridge." and the
+	// route's name.
 	Name string
 
 	// From is where it begins the first time that the name is used. The zero value is stream.Earliest.
@@ -42,10 +43,35 @@ type streamSource struct {
 	cfg StreamConfig
 }
 
-// Validate refuses a stream that is nil.
-func (s *streamSource) Validate(Want) error {
-	if s.s == nil {
+// Validate refuses what no stream can do.
+func (s *streamSource) Validate(w Want) error {
+	switch {
+	case s.s == nil:
 		return errors.New("the stream is nil")
+	case s.cfg.Lease != 0 && s.cfg.Lease < minLease:
+		return fmt.Errorf("StreamConfig.Lease is %v; at least %v", s.cfg.Lease, minLease)
+	case s.cfg.Poison != stream.Park && s.cfg.Poison != stream.Halt:
+		return fmt.Errorf("StreamConfig.Poison is %d; stream.Park or stream.Halt", s.cfg.Poison)
+	}
+	return w.checkTopics()
+}
+
+const minLease = 100 * time.Millisecond // of package stream
+
+// consumer is the name of a route's durable consumer.
+func (s *streamSource) consumer(route string) string { return orDefault(s.cfg.Name, "bridge."+route) }
+
+// sharedConsumer refuses a route whose consumer of a stream is that of one before it.
+func sharedConsumer(routes []*route, r *route) error {
+	mine, is := r.cfg.Source.(*streamSource)
+	if !is {
+		return nil
+	}
+	name := mine.consumer(r.cfg.Name)
+	for _, other := range routes {
+		if s, is := other.cfg.Source.(*streamSource); is && s.s == mine.s && s.consumer(other.cfg.Name) == name {
+			return fmt.Errorf("consumer %q of the stream is that of route %q: StreamConfig.Name is for one route", name, other.cfg.Name)
+		}
 	}
 	return nil
 }
@@ -55,7 +81,6 @@ func (s *streamSource) Parks() bool { return s.cfg.Poison == stream.Park }
 
 // Run is a durable consumer.
 func (s *streamSource) Run(ctx context.Context, w Want, deliver Deliver, ready func()) error {
-	name := orDefault(s.cfg.Name, "bridge."+w.Route)
 	cfg := &stream.DurableConfig{
 		Topics: w.Topics, From: s.cfg.From, Poison: s.cfg.Poison, Lease: s.cfg.Lease, Batch: w.Batch, Lanes: w.Lanes,
 		MaxAttempts: -1, // the route tries again by itself
@@ -67,7 +92,7 @@ func (s *streamSource) Run(ctx context.Context, w Want, deliver Deliver, ready f
 	if len(w.Match) > 0 {
 		cfg.Topics = nil // all are read, and those that are not wanted left out
 	}
-	d, err := s.consume(ctx, name, cfg, w, deliver)
+	d, err := s.consume(ctx, s.consumer(w.Route), cfg, w, deliver)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@ func (r *route) attempt(ctx context.Context, some []outgoing) []error {
 	r.fig.sent.Add(uint64(len(batch)))
 	within, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	err := guarded(func() error { return r.cfg.Sink.Send(within, batch) })
+	err := guarded("the sink", func() error { return r.cfg.Sink.Send(within, batch) })
 	var each Errors
 	if errors.As(err, &each) {
 		if len(each) == len(batch) {
@@ -138,11 +138,11 @@ func (r *route) settle(some []outgoing, results []error, refuse func(outgoing, e
 	return failed, cause
 }
 
-// guarded makes an error of a panic.
-func guarded(do func() error) (err error) {
+// guarded calls code of the user's, and makes an error of its panic.
+func guarded(what string, do func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%w: the sink: %v\n%s", pghub.ErrPanic, v, debug.Stack())
+			err = fmt.Errorf("%w: %s: %v\n%s", pghub.ErrPanic, what, v, debug.Stack())
 		}
 	}()
 	return do()

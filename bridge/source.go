@@ -2,6 +2,9 @@ package bridge
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/pghub/pghub"
 )
@@ -66,6 +69,18 @@ type Refused struct {
 	Item   int // its place among those delivered
 	Reason error
 }
+
+// checkTopics refuses topics that PostgreSQL does not have. The error names the field.
+func (w *Want) checkTopics() error {
+	for _, topic := range w.Topics {
+		if len(topic) == 0 || len(topic) > maxTopic || !utf8.ValidString(topic) || strings.ContainsRune(topic, 0) {
+			return fmt.Errorf("field Topics: %w: %.70q; 1 to %d bytes of UTF-8 without NUL", pghub.ErrTopic, topic, maxTopic)
+		}
+	}
+	return nil
+}
+
+const maxTopic = 63
 
 // Wants reports whether a topic is among those wanted.
 func (w *Want) Wants(topic string) bool {

@@ -14,6 +14,10 @@ var bridgeArea = area{
 		one("batches larger than the sink wants", "config.go", "\t\tr.Batch = min(r.Batch, limited.MaxBatch())\n", "", "TestASinkThatWantsSmallBatches"),
 		one("lanes for a sink that needs order", "config.go", "orderly.NeedsOrder() && r.Lanes > 1", "orderly.NeedsOrder() && r.Lanes > 1024", "TestWrongRoutes"),
 
+		one("a topic that none can have", "source.go", "len(topic) > maxTopic", "len(topic) > 1000", "TestWrongRoutes"),
+		one("one consumer for two routes", "bridge.go", "\t\t\terr = sharedConsumer(b.routes, r)\n", "", "TestTwoRoutesWithOneConsumer"),
+		one("a mistake in Edit that stops a route", "format.go", "return guarded(\"Edit\", func() error { return w.edit(ev, m) })", "return w.edit(ev, m)", "TestWhatCannotBeWrittenIsRefused"),
+
 		// Sources.
 		one("a hub that is not drained", "fromhub.go", "\terr = c.Drain(within)\n", "\terr = within.Err()\n", "TestStopDrainsAHub"),
 		one("a gap that is none", "fromhub.go", "case a.Action == pghub.ActionLag:", "case false:", "TestASinkThatIsTooSlowForAHub"),
