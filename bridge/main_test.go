@@ -132,10 +132,15 @@ func (s *script) Run(ctx context.Context, _ bridge.Want, deliver bridge.Deliver,
 		case <-ctx.Done():
 			return nil
 		case items := <-s.deliveries:
-			refused, err := deliver(context.WithoutCancel(ctx), items)
-			s.answers <- answer{refused, err}
+			s.hand(context.WithoutCancel(ctx), items, deliver)
 		}
 	}
+}
+
+func (s *script) hand(ctx context.Context, items []bridge.Item, deliver bridge.Deliver) {
+	a := answer{err: errors.New("it panicked")}
+	defer func() { s.answers <- a }()
+	a.refused, a.err = deliver(ctx, items)
 }
 
 // event is an event of a stream.
