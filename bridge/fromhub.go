@@ -21,7 +21,7 @@ type HubConfig struct {
 
 // FromHub is the events of a hub's topics, at most once: what comes while the bridge is not running is not for it. Where events may
 // be missing, because the connection was lost, or the sink was away for so long that the queue ran over, there is a gap. The hub
-// may be started before or after the bridge, and has to be stopped behind it. A route has one lane, and names its topics.
+// may be started before or after the bridge, and has to be stopped behind it; what is notified before both are started is not for the route. A route has one lane, and names its topics.
 func FromHub(hub *pghub.Hub, cfg *HubConfig) Source {
 	if cfg == nil {
 		cfg = &HubConfig{}
@@ -49,7 +49,8 @@ func (s *hubSource) Validate(w Want) error {
 	return w.checkTopics()
 }
 
-// drainTimeout is how long the events that wait may take when the source ends, should the bridge not be cut off before.
+// drainTimeout is how long a source may take to end: for the events of a hub that wait, and for the delivery under way and the
+// position of a stream. What holds up a delivery ends when the bridge is cut off.
 const drainTimeout = 5 * time.Minute
 
 // Run makes a consumer of the hub, and lets it deliver.

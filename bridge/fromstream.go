@@ -35,12 +35,14 @@ func FromStream(s *stream.Stream, cfg *StreamConfig) Source {
 	if cfg == nil {
 		cfg = &StreamConfig{}
 	}
-	return &streamSource{s, *cfg}
+	return &streamSource{s, *cfg, drainTimeout}
 }
 
 type streamSource struct {
 	s   *stream.Stream
 	cfg StreamConfig
+
+	drain time.Duration // how long it may take to end
 }
 
 // Validate refuses what no stream can do.
@@ -100,8 +102,14 @@ func (s *streamSource) Run(ctx context.Context, w Want, deliver Deliver, ready f
 	select {
 	case <-d.Done():
 	case <-ctx.Done():
-		_ = d.Stop(context.WithoutCancel(ctx)) // ends when the delivery under way does
-		return nil
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
+		defer cancel()
+		err := d.Stop(within) // ends when the delivery under way does
+		if err != nil {       // or the database does not answer
+			d.Close()
+			<-d.Done()
+		}
+		return err
 	}
 	if err := d.Err(); err != nil {
 		return err

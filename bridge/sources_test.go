@@ -281,6 +281,31 @@ func TestTwoBridgesWithOneRoute(t *testing.T) {
 	require.Len(t, sink.all(), 20)
 }
 
+// A bridge that stands by ends, though the database has no answer for it.
+func TestStopWhileTheDatabaseIsMute(t *testing.T) {
+	l := newLab(t)
+	worker := start(t, routes(t, &troubles{}, route("r", bridge.FromStream(l.s, nil), newBroker())))
+	source := bridge.FromStream(l.s, &bridge.StreamConfig{Lease: 100 * time.Millisecond}) // it asks so often
+	bridge.DrainFor(source, time.Millisecond)
+	b, err := bridge.New(routes(t, &troubles{}, route("r", source, newBroker())))
+	require.NoError(t, err)
+	require.NoError(t, b.Start(t.Context()))
+	tx, err := l.pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	_, err = tx.Exec(t.Context(), `SELECT FROM pghub.consumers WHERE name = 'bridge.r' FOR UPDATE`)
+	require.NoError(t, err)
+	eventually(t, "it waits for an answer", func() bool {
+		return one[int](l, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%pghub.attach%' AND datname = current_database()`) > 0
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, b.Stop(ctx), context.Canceled)
+	await(t, b.Done())
+	require.NoError(t, tx.Rollback(t.Context()))
+	stop(t, worker)
+}
+
 // While the broker is away the position stays in front of what it has not taken, and the stream goes on.
 func TestTheStreamsPositionWaitsForTheBroker(t *testing.T) {
 	l := newLab(t)

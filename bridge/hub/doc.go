@@ -16,6 +16,9 @@
 // by pghub.replay: of these, one whose COMMIT had no answer may come twice. Who seeks back in the source's stream, to have all once
 // more, deletes the row first; so does who has a source of the WAL begin anew on another server, where its positions may be smaller.
 //
+// A target that loses what it has committed, by a failover without synchronous replication or a restore from a backup, lacks these
+// events, for the source has gone past them: seek back in the source's stream.
+//
 // # Limits
 //
 // A notification has at most 7,999 bytes, key included; what is larger is refused for good. A stream takes what PostgreSQL takes,
