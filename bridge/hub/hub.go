@@ -69,7 +69,7 @@ func Setup(ctx context.Context, pool *pgxpool.Pool, table string) error {
 	_, err := pool.Exec(ctx, `CREATE TABLE IF NOT EXISTS `+quoted(table)+` (
 		name text NOT NULL, route text NOT NULL, tick bigint NOT NULL, txn bigint NOT NULL, id bigint NOT NULL,
 		at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (name, route))`)
-	if err != nil && !hasState(err, "23505", "42P07") { // somebody else has just made it: IF NOT EXISTS looks before it makes
+	if err != nil && !hasState(err, "23505", "42P07", "42710") { // somebody else has just made it: IF NOT EXISTS looks before it makes
 		return fmt.Errorf("bridge/hub: setup: %w", err)
 	}
 	return nil
