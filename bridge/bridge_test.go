@@ -58,6 +58,9 @@ func TestWrongRoutes(t *testing.T) {
 		"Lease is 1ms": func(r *bridge.Route) {
 			r.Source = bridge.FromStream(&stream.Stream{}, &bridge.StreamConfig{Lease: time.Millisecond})
 		},
+		"has 64 bytes": func(r *bridge.Route) {
+			r.Name, r.Source = strings.Repeat("x", 64-len("bridge.")), bridge.FromStream(&stream.Stream{}, nil)
+		},
 		"Poison is 7": func(r *bridge.Route) {
 			r.Source = bridge.FromStream(&stream.Stream{}, &bridge.StreamConfig{Poison: 7})
 		},

@@ -50,6 +50,8 @@ func (s *streamSource) Validate(w Want) error {
 	switch {
 	case s.s == nil:
 		return errors.New("the stream is nil")
+	case len(s.consumer(w.Route)) > maxConsumer:
+		return fmt.Errorf("consumer %q of the stream has %d bytes; at most %d: set StreamConfig.Name", s.consumer(w.Route), len(s.consumer(w.Route)), maxConsumer)
 	case s.cfg.Lease != 0 && s.cfg.Lease < minLease:
 		return fmt.Errorf("StreamConfig.Lease is %v; at least %v", s.cfg.Lease, minLease)
 	case s.cfg.Poison != stream.Park && s.cfg.Poison != stream.Halt:
@@ -58,7 +60,11 @@ func (s *streamSource) Validate(w Want) error {
 	return w.checkTopics()
 }
 
-const minLease = 100 * time.Millisecond // of package stream
+// Limits of package stream.
+const (
+	minLease    = 100 * time.Millisecond
+	maxConsumer = 63
+)
 
 // consumer is the name of a route's durable consumer.
 func (s *streamSource) consumer(route string) string { return orDefault(s.cfg.Name, "bridge."+route) }

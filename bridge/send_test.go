@@ -192,7 +192,12 @@ func TestASinkThatWantsSmallBatches(t *testing.T) {
 	start(t, bridge.Config{Routes: []bridge.Route{{Name: "r", Source: s, Sink: limited{sink}}}})
 	s.deliveries <- events(1, 5)
 	require.Equal(t, answer{}, <-s.answers)
-	require.Equal(t, []int{2, 2, 1}, []int{<-sizes, <-sizes, <-sizes})
+	close(sizes)
+	var got []int
+	for n := range sizes {
+		got = append(got, n)
+	}
+	require.Equal(t, []int{2, 2, 1}, got)
 }
 
 type limited struct{ *broker }

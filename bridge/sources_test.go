@@ -213,6 +213,7 @@ func TestStopDrainsAHub(t *testing.T) {
 	eventually(t, "they wait", func() bool { return l.hub.Stats().Queued >= 9 })
 	stopped := make(chan error)
 	go func() { stopped <- b.Stop(context.Background()) }()
+	eventually(t, "the consumer takes no more", func() bool { return l.hub.Stats().Topics == 0 })
 	close(release)
 	require.NoError(t, <-stopped)
 	require.Equal(t, words(1, 10), bodies(sink.all()))
