@@ -67,9 +67,14 @@ func TestHeaders(t *testing.T) {
 	require.Equal(t, "websocket", f.get("GET", "/listen/t", nil).Header.Get("Upgrade"))
 	require.Equal(t, "no-store", f.get("GET", "/stats", nil).Header.Get("Cache-Control"))
 	page := f.get("GET", "/", nil).Header
-	require.Equal(t, "nosniff", page.Get("X-Content-Type-Options"))
 	require.Equal(t, "no-referrer", page.Get("Referrer-Policy"))
 	require.Contains(t, page.Get("Content-Security-Policy"), "frame-ancestors 'none'")
+	for _, path := range []string{"/", "/client.js", "/viewer/viewer.js", "/viewer/style.css"} {
+		h := f.get("GET", path, nil).Header
+		require.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), path)
+		require.Equal(t, "no-cache", h.Get("Cache-Control"), path)
+		require.Contains(t, h.Values("Vary"), "Accept-Encoding", path)
+	}
 
 	require.NoError(t, f.gw.Shutdown(f.ctx()))
 	for _, path := range []string{"/ws", "/listen/t", "/events?topic=t"} {
