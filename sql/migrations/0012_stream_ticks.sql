@@ -47,10 +47,11 @@ BEGIN
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
     #variable_conflict use_column
     DECLARE
-      before record;
-      fresh  record;
-      this   pghub.ticks;
-      part   bigint;
+      before  record;
+      fresh   record;
+      this    pghub.ticks;
+      part    bigint;
+      pending xid8[];  -- transactions that had not ended then: found out once, and not for each table of the log
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.tick: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
@@ -60,7 +61,7 @@ BEGIN
       END IF;
       PERFORM pg_advisory_xact_lock(1885816930, 2);
       SELECT t.*, right(t.tableoid::regclass::text, 1)::bigint AS part, t.xmin::text::bigint AS writer INTO before FROM pghub.ticks t ORDER BY t.tick DESC LIMIT 1;
-      part := (SELECT last_value FROM pghub.log_table);
+      part := coalesce(pg_sequence_last_value('pghub.log_table'::regclass), 0);
       IF before.part <> part THEN  -- a rotation was rolled back, which setval is not
         part := before.part;
         PERFORM setval('pghub.log_table', part);
@@ -70,12 +71,13 @@ BEGIN
         EXECUTE format('INSERT INTO pghub.ticks_%s SELECT pghub.tick_at(now_at), now_at, ''3:3:'', 0, 0, false FROM clock_timestamp() AS now_at', part);
         RETURN;
       END IF;
+      pending := ARRAY(SELECT pg_snapshot_xip(before.snapshot));
       SELECT count(*) AS events, coalesce(sum(l.bytes), 0) AS bytes, pg_current_snapshot() AS snapshot INTO fresh FROM (
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40 AS bytes
         FROM pghub.log WHERE xid >= pg_snapshot_xmax(before.snapshot) AND xid < pghub.adopted()
         UNION ALL
         SELECT coalesce(octet_length(value), 0) + coalesce(octet_length(headers), 0) + octet_length(topic) + 40
-        FROM pghub.log WHERE xid = ANY (pghub.running(before.snapshot))) AS l;
+        FROM pghub.log WHERE xid = ANY (pending)) AS l;
       -- The row of a tick is written after its snapshot was taken. Where its writer has a smaller number, a restore wrote it. (A row's xmin has
       -- 32 bits, which come again.)
       IF pg_snapshot_xmax(fresh.snapshot) < pg_snapshot_xmax(before.snapshot)

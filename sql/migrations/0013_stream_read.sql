@@ -29,6 +29,7 @@ BEGIN
       first   pghub.ticks;
       found   record;
       run     record;       -- the ticks of a page: list, their xmax as tops, and until, the last one
+      pending xid8[];       -- transactions that had not ended before: found out once, and not for each table of the log
     BEGIN
       IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'pghub.page: needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = 'invalid_transaction_state';
@@ -101,6 +102,7 @@ BEGIN
         (SELECT b.tick FROM pghub.ticks b
          WHERE b.tick > before.tick AND (b.events > before.events + 10000 OR b.bytes > before.bytes + 8388608 OR before.large AND b.tick > first.tick)
          ORDER BY b.tick LIMIT 1), last);
+      pending := ARRAY(SELECT pg_snapshot_xip(before.snapshot));
       -- One look at the log for all of these ticks. A transaction is in the first tick that sees it. For most that is the first whose xmax
       -- is above it. Some were not seen by that one, since they had not ended: they are in the tick behind the last one that lists them.
       RETURN QUERY
@@ -109,7 +111,7 @@ BEGIN
                  max(l.id) OVER (PARTITION BY l.xid) AS txn, l.*
           FROM (SELECT l.* FROM pghub.log l WHERE l.xid >= pg_snapshot_xmax(before.snapshot) AND l.xid < run.tops[cardinality(run.tops)]
                 UNION ALL
-                SELECT l.* FROM pghub.log l WHERE l.xid = ANY (pghub.running(before.snapshot))) AS l
+                SELECT l.* FROM pghub.log l WHERE l.xid = ANY (pending)) AS l
           LEFT JOIN (SELECT x.xid, max(t.tick) AS unseen FROM pghub.ticks t CROSS JOIN pg_snapshot_xip(t.snapshot) AS x(xid)
                      WHERE t.tick > before.tick AND t.tick <= run.until GROUP BY x.xid) AS late ON late.xid = l.xid) AS e
         WHERE (e.tick, e.txn, e.id) > (after_tick, after_txn, after_id) AND (topics IS NULL OR e.topic = ANY (topics))
