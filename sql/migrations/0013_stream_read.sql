@@ -49,10 +49,6 @@ BEGIN
       END IF;
 
       SELECT t.* INTO first FROM pghub.ticks t WHERE t.tick > before.tick ORDER BY t.tick LIMIT 1;
-      IF first.tick IS NULL THEN
-        RETURN QUERY SELECT before.tick, last, last, NULL::text, NULL::bigint[], 'end', NULL::text, before.at;
-        RETURN;
-      END IF;
       IF first.large THEN
         -- Its transactions in their order, each by the index of the log.
         FOR found IN
@@ -95,10 +91,11 @@ BEGIN
       END IF;
 
       -- As many ticks as fit into a page. One that is not large does. Behind a large one, which may have been restored, so that its snapshot
-      -- is another server's, there is but one.
+      -- is another server's, there is but one. If there is none, the query that follows finds nothing, and is planned: that takes a session longer than
+      -- to run it twenty times, and so no event has to wait for it.
       SELECT array_agg(t.tick ORDER BY t.tick) AS list, array_agg(pg_snapshot_xmax(t.snapshot) ORDER BY t.tick) AS tops,
         max(t.tick) AS until INTO run
-      FROM pghub.ticks t WHERE t.tick > before.tick AND t.tick < coalesce(
+      FROM pghub.ticks t WHERE t.tick >= first.tick AND t.tick < coalesce(
         (SELECT b.tick FROM pghub.ticks b
          WHERE b.tick > before.tick AND (b.events > before.events + 10000 OR b.bytes > before.bytes + 8388608 OR before.large AND b.tick > first.tick)
          ORDER BY b.tick LIMIT 1), last);
@@ -117,9 +114,9 @@ BEGIN
         WHERE (e.tick, e.txn, e.id) > (after_tick, after_txn, after_id) AND (topics IS NULL OR e.topic = ANY (topics))
         ORDER BY e.tick, e.txn, e.id;
       RETURN QUERY
-        SELECT run.until, last, last, NULL::text, NULL::bigint[],
-               CASE WHEN EXISTS (SELECT FROM pghub.ticks t WHERE t.tick > run.until) THEN 'more' ELSE 'end' END, NULL::text,
-               (SELECT t.at FROM pghub.ticks t WHERE t.tick = run.until);
+        SELECT t.tick, last, last, NULL::text, NULL::bigint[],
+               CASE WHEN EXISTS (SELECT FROM pghub.ticks n WHERE n.tick > t.tick) THEN 'more' ELSE 'end' END, NULL::text, t.at
+        FROM pghub.ticks t WHERE t.tick = coalesce(run.until, before.tick);
     END $$;
     COMMENT ON FUNCTION pghub.page IS 'The events that follow a position, in their order.';
 
