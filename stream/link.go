@@ -207,7 +207,9 @@ func (l *link) heard(n *pgconn.Notification) (what string) {
 	what, name, _ := strings.Cut(n.Payload, " ")
 	switch {
 	case what == "tick":
-		l.s.bus.tick()
+		if n.PID != l.conn.PgConn().PID() { // readers know of the ticks that are made here, and would find nothing
+			l.s.bus.tick()
+		}
 	case name != "": // free or again
 		l.s.bus.change(name)
 		return ""
@@ -215,10 +217,10 @@ func (l *link) heard(n *pgconn.Notification) (what string) {
 	return what
 }
 
-// tell notifies the other processes, in a transaction of its own, whose commit nobody has to wait for.
+// tell notifies the other processes, in a transaction of its own. Its commit writes nothing that a server would flush.
 func (l *link) tell(ctx context.Context, what string) {
 	ctx, cancel := finishing(ctx, l.patience())
 	defer cancel()
-	const sql = `BEGIN; SET LOCAL synchronous_commit = off; NOTIFY "` + channelStream + `", '%s'; COMMIT`
+	const sql = `NOTIFY "` + channelStream + `", '%s'`
 	_, _ = l.conn.PgConn().Exec(ctx, fmt.Sprintf(sql, what)).ReadAll() // a lost connection shows with the next query
 }

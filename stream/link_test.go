@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pghub/pghub"
@@ -50,4 +51,28 @@ func TestALookUnderWayIsFinished(t *testing.T) {
 	var leases int
 	scan(&leases, `SELECT count(*) FROM pghub.leases`)
 	require.Zero(t, leases)
+}
+
+// Readers look when another process has made a tick. Of a tick that this one makes they know, and its notification has them look at nothing.
+// One that the sequencer before has made, and told nobody of, is none of this one's.
+func TestWhichTicksReadersAreToldOf(t *testing.T) {
+	s := &Stream{bus: newBus(), cfg: Config{Lease: time.Minute}}
+	l := &link{s: s, conn: pgtest.Conn(t, pgtest.Database(t))}
+	told := func(what func()) bool {
+		ticked := s.bus.nextTick()
+		what()
+		select {
+		case <-ticked:
+			return true
+		default:
+			return false
+		}
+	}
+	hear := func(pid uint32) func() {
+		return func() { l.heard(&pgconn.Notification{PID: pid, Channel: channelStream, Payload: "tick"}) }
+	}
+	own := l.conn.PgConn().PID()
+	require.False(t, told(hear(own)))
+	require.True(t, told(hear(own+1)))
+	require.True(t, told(func() { require.NoError(t, l.takeOver(t.Context())) }))
 }

@@ -75,7 +75,10 @@ func (l *link) sequence(ctx context.Context) error {
 
 // takeOver ends the server process of a sequencer that has lost its lease and still holds the bell's lock: it was stopped, or its host is
 // gone. Without the right to do that they keep the new one awake, and no more.
+//
+// It may have made a tick and told nobody. So all readers look, own ones too.
 func (l *link) takeOver(ctx context.Context) error {
+	l.s.bus.tick()
 	l.tell(ctx, "tick")
 	const sql = `SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(l.pid)) FROM pg_catalog.pg_locks l
 		JOIN pg_catalog.pg_stat_activity a USING (pid)
