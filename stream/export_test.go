@@ -10,8 +10,12 @@ func Waiting(s *Stream) int {
 // IsStopping says whether Stop or Close was called.
 func IsStopping(d *Durable) bool { return d.isStopping() }
 
-// QuietTime is how long no event comes before the sequencer tries to sleep. It is to be changed before a stream is opened.
-var QuietTime = &quietTime
+// QuietTime is how long no event comes before the sequencer tries to sleep, and LookPause for how long it rests between two looks. They are to be
+// changed before a stream is opened.
+var (
+	QuietTime = &quietTime
+	LookPause = &lookPause
+)
 
 // NextChange is closed when s hears that a consumer is free, or has events to try again.
 func NextChange(s *Stream, consumer string) <-chan struct{} { return s.bus.nextChange(consumer) }

@@ -8,13 +8,15 @@ import (
 
 const (
 	lookInterval = 5 * time.Millisecond  // from one look to the next while events come
-	lookPause    = time.Millisecond      // between two looks, however long one takes
 	busyTime     = 10 * time.Second      // for so long it looks often, though somebody keeps it from sleeping
 	slowInterval = 50 * time.Millisecond // from one to the next after that
 )
 
-// quietTime is how long no event comes before the sequencer tries to sleep. A test makes it shorter.
-var quietTime = time.Second
+// Tests change these.
+var (
+	quietTime = time.Second      // how long no event comes before the sequencer tries to sleep
+	lookPause = time.Millisecond // between two looks, however long one takes
+)
 
 // sequence makes ticks until the lease is lost. Nobody else needs to look while it does.
 //
@@ -57,10 +59,11 @@ func (l *link) sequence(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			switch {
-			case slept:
+			if slept {
 				lastEvent = time.Now()
-			case quiet > busyTime:
+				continue // it looks at once: who rang has committed
+			}
+			if quiet > busyTime {
 				interval = slowInterval
 			}
 		}

@@ -67,6 +67,8 @@ var streamArea = area{
 		one("a writer of many that holds nothing", publishSQL, "NOT pg_try_advisory_xact_lock_shared(1885816930, 1)", "NOT pg_try_advisory_xact_lock_shared(1885816930, 3)", "TestTheBell"),
 		one("readers told of a tick that they know", "stream/link.go", "		if n.PID != l.conn.PgConn().PID() {", "		if true {", "TestWhichTicksReadersAreToldOf"),
 		one("a tick that nobody told of, slept over", "stream/sequencer.go", "	l.s.bus.tick()\n	l.tell(ctx, \"tick\")\n	const sql", "	l.tell(ctx, \"tick\")\n	const sql", "TestWhichTicksReadersAreToldOf"),
+		one("a sequencer that rests when it is woken", "stream/sequencer.go", "				continue // it looks at once: who rang has committed\n", "", "TestTheSequencerLooksWhenItIsWoken"),
+		one("a look before the lock is given back, which rotates nothing", "stream/sequencer.go", "			return true, nil\n", "			_, err := l.tick(ctx)\n			return true, err\n", "TestRotationOfSeldomEvents"),
 		one("a sequencer that does not look once more", "stream/sequencer.go", "	if events, err := l.tick(ctx); err != nil || events {\n		return events, err\n	}\n	l.sleeps", "	l.sleeps", "TestTheSequencerLooksOnceMore"),
 
 		// Named consumers.
