@@ -79,16 +79,29 @@ func (l *link) sequence(ctx context.Context) error {
 // takeOver ends the server process of a sequencer that has lost its lease and still holds the bell's lock: it was stopped, or its host is
 // gone. Without the right to do that they keep the new one awake, and no more.
 //
-// It may have made a tick and told nobody. So all readers look, own ones too.
+// It may have made a tick and told nobody. So all readers look, own ones too. If its server process is still at it, the look here waits for that,
+// finds nothing new, and they look again.
 func (l *link) takeOver(ctx context.Context) error {
-	l.s.bus.tick()
-	l.tell(ctx, "tick")
+	l.announce(ctx)
 	const sql = `SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(l.pid)) FROM pg_catalog.pg_locks l
 		JOIN pg_catalog.pg_stat_activity a USING (pid)
 		WHERE l.locktype = 'advisory' AND l.classid = 1885816930 AND l.objid = 1 AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database() AND a.usename = current_user`
 	var ended int
-	return l.ask(ctx, &ended, sql)
+	if err := l.ask(ctx, &ended, sql); err != nil {
+		return err
+	}
+	events, err := l.tick(ctx)
+	if err == nil && !events {
+		l.announce(ctx)
+	}
+	return err
+}
+
+// announce has readers look, own ones at once.
+func (l *link) announce(ctx context.Context) {
+	l.s.bus.tick()
+	l.tell(ctx, "tick")
 }
 
 // tick makes what was committed readable. Own readers are told at once, and others too.
@@ -105,8 +118,7 @@ func (l *link) tick(ctx context.Context) (events bool, err error) {
 		return false, err
 	}
 	l.ticks.Add(1)
-	l.s.bus.tick()
-	l.tell(ctx, "tick")
+	l.announce(ctx)
 	return true, nil
 }
 
