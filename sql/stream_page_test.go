@@ -97,3 +97,36 @@ func TestPagesHaveWhatTheirTicksSay(t *testing.T) {
 		end(i, false)
 	}
 }
+
+// Where there is no tick behind a position, a page reads nothing of the log, not even of transactions that have ended since. But it has the session
+// plan the query that does, and so lock its tables: the first event does not wait for that.
+func TestAPageOfNoTick(t *testing.T) {
+	b := setUp(t)
+	writer := pgtest.Conn(t, b.dsn)
+	open, err := writer.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = open.Exec(t.Context(), `SELECT pghub.publish('a', i) FROM generate_series(1, 100) AS i`)
+	require.NoError(t, err)
+	b.do(`SELECT pghub.publish('a', 101)`)
+	tick := b.tick()
+	require.NotNil(t, tick)
+	require.NoError(t, open.Commit(t.Context()))
+
+	fetched := func() int64 {
+		t.Helper()
+		return one[int64](b, `SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relid = 'pghub.log_0'::regclass`)
+	}
+	b.do(`BEGIN`)
+	before := fetched() // by this session, which has not reported yet
+	events, end := b.page(*tick, wholeTick, wholeTick, nil)
+	require.Empty(t, events)
+	require.Equal(t, "end", *end.Value)
+	require.Equal(t, *tick, end.Tick)
+	require.True(t, one[bool](b, `SELECT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'pghub.log_0'::regclass)`))
+	require.Equal(t, before, fetched())
+	b.do(`COMMIT`)
+
+	require.NotNil(t, b.tick())
+	events, _ = b.page(*tick, wholeTick, wholeTick, nil)
+	require.Len(t, events, 100)
+}

@@ -14,6 +14,8 @@ var streamArea = area{
 
 		sampled(one("a transaction that outlives its tick, in that tick", pageSQL, "ELSE width_bucket(late.unseen, run.list) END", "ELSE width_bucket(l.xid, run.tops) END", "TestPagesHaveWhatTheirTicksSay")),
 		one("a page without what was open before it", pageSQL, "                SELECT l.* FROM pghub.log l WHERE l.xid = ANY (pending)) AS l", "                SELECT l.* FROM pghub.log l WHERE false) AS l", "TestPagesHaveWhatTheirTicksSay"),
+		one("a page that reads behind the last tick", pageSQL, " WHERE run.until IS NOT NULL);", ");", "TestAPageOfNoTick"),
+		one("a page that plans when there is a tick", pageSQL, "      IF first.large THEN\n", "      IF first.tick IS NULL THEN\n        RETURN QUERY SELECT before.tick, last, last, NULL::text, NULL::bigint[], 'end', NULL::text, before.at;\n        RETURN;\n      END IF;\n      IF first.large THEN\n", "TestAPageOfNoTick"),
 		one("a page that goes on behind a restored tick", pageSQL, " OR before.large AND b.tick > first.tick", "", "TestATransactionThatOutlivesTheTakeover"),
 		one("a page read ahead for who may leave", "stream/reader.go", "\t\tif r.goesOn {\n", "\t\tif true {\n", "TestALoopThatBreaksCostsNoConnection"),
 		one("a reader that leaves its query behind", "stream/reader.go", "\t\tr.cancel()\n\t\t<-r.ahead\n", "\t\tr.cancel()\n", "TestALoopThatBreaksWaitsForWhatIsReadAhead"),
@@ -33,6 +35,7 @@ var streamArea = area{
 		one("ticks that are not flushed", ticksSQL, "PERFORM set_config('synchronous_commit', 'on', true);", "NULL;", "TestTicksAreFlushed"),
 		one("ticks that count from one", ticksSQL, "this.tick := greatest(before.tick + 1, pghub.tick_at(this.at));", "this.tick := before.tick + 1;", "TestNumbersOfTicks"),
 		one("transactions that were open are forgotten", ticksSQL, "FROM pghub.log WHERE xid = ANY (pending)) AS l", "FROM pghub.log WHERE false) AS l", "TestOpenTransactionsComeLater"),
+		one("a part without a number before the first rotation", ticksSQL, "part := coalesce(pg_sequence_last_value('pghub.log_table'::regclass), 0);", "part := pg_sequence_last_value('pghub.log_table'::regclass);", "TestRotationDropsWhatIsOlderThanTheRetention"),
 		one("a restored log is taken for this server's", ticksSQL, "        PERFORM pghub.adopt();\n", "        NULL;\n", "TestARestoredLogIsTakenOver"),
 		one("numbers of a restored log that come again", ticksSQL, "SELECT '4611686018427387904'::xid8", "SELECT '100'::xid8", "TestARestoredLogIsTakenOver TestPublishedEventsAreReadInTheirOrder"),
 		one("a restore that is seen while numbers are small alone", ticksSQL, "OR (before.writer - pg_snapshot_xmax(before.snapshot)::text::bigint) & 4294967295 >= 2147483648", "", "TestEventsBeforeTheFirstTickAfterARestore"),

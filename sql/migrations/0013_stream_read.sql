@@ -99,7 +99,7 @@ BEGIN
         (SELECT b.tick FROM pghub.ticks b
          WHERE b.tick > before.tick AND (b.events > before.events + 10000 OR b.bytes > before.bytes + 8388608 OR before.large AND b.tick > first.tick)
          ORDER BY b.tick LIMIT 1), last);
-      pending := ARRAY(SELECT pg_snapshot_xip(before.snapshot));
+      pending := ARRAY(SELECT pg_snapshot_xip(before.snapshot) WHERE run.until IS NOT NULL);
       -- One look at the log for all of these ticks. A transaction is in the first tick that sees it. For most that is the first whose xmax
       -- is above it. Some were not seen by that one, since they had not ended: they are in the tick behind the last one that lists them.
       RETURN QUERY
