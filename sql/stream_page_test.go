@@ -12,7 +12,7 @@ import (
 
 // A page has what its ticks say: the events of a tick are those that its snapshot sees, and that of the tick before does not. pghub.page finds
 // them in another way, with one look at the log for all of its ticks. So transactions that outlive many ticks, and such that are
-// rolled back, are read by both.
+// rolled back, whole or in part, are read by both; by pghub.page also while they come.
 func TestPagesHaveWhatTheirTicksSay(t *testing.T) {
 	b := setUp(t)
 	conns := make([]*pgx.Conn, 6)
@@ -36,21 +36,46 @@ func TestPagesHaveWhatTheirTicksSay(t *testing.T) {
 		}
 		open[i] = nil
 	}
+	type place struct{ Tick, Txn, ID int64 }
+	var live []place
+	at := place{start, wholeTick, wholeTick}
+	read := func(from place) (got []place, end place, state string) {
+		t.Helper()
+		events, last := b.page(from.Tick, from.Txn, from.ID, nil)
+		for _, ev := range events {
+			got = append(got, place{ev.Tick, ev.Txn, ev.ID})
+		}
+		return got, place{last.Tick, last.Txn, last.ID}, *last.Value
+	}
+	readOn := func() {
+		t.Helper()
+		var got []place
+		got, at, _ = read(at)
+		live = append(live, got...)
+	}
 	for range 400 {
 		i := random.IntN(len(conns))
-		switch random.IntN(10) {
+		switch random.IntN(12) {
 		case 0, 1, 2, 3, 4:
 			if open[i] == nil {
 				tx, err := conns[i].Begin(t.Context())
 				require.NoError(t, err)
 				open[i] = tx
 			}
-			_, err := open[i].Exec(t.Context(), `SELECT pghub.capture('a', NULL, '1', NULL)`)
-			require.NoError(t, err)
+			for _, sql := range [][]string{
+				{`SELECT pghub.capture('a', NULL, '1', NULL)`},
+				{`SAVEPOINT s`, `SELECT pghub.capture('a', NULL, '2', NULL)`},
+				{`SAVEPOINT s`, `SELECT pghub.capture('a', NULL, '3', NULL)`, `ROLLBACK TO s`},
+			}[random.IntN(3)] {
+				_, err := open[i].Exec(t.Context(), sql)
+				require.NoError(t, err)
+			}
 		case 5:
 			end(i, false)
 		case 6, 7:
 			end(i, true)
+		case 8, 9:
+			readOn()
 		default:
 			b.do(`SELECT pghub.tick()`)
 		}
@@ -66,27 +91,20 @@ func TestPagesHaveWhatTheirTicksSay(t *testing.T) {
 		FROM (SELECT t.tick, t.snapshot, lag(t.snapshot) OVER (ORDER BY t.tick) AS before FROM pghub.ticks t) AS s
 		JOIN pghub.log l ON pg_visible_in_snapshot(l.xid, s.snapshot) AND NOT pg_visible_in_snapshot(l.xid, s.before)
 		ORDER BY 1, 2, 3`
-	type place struct{ Tick, Txn, ID int64 }
 	rows, err := b.conn.Query(t.Context(), said)
 	require.NoError(t, err)
 	want, err := pgx.CollectRows(rows, pgx.RowToStructByPos[place])
 	require.NoError(t, err)
 	require.NotEmpty(t, want)
-	read := func(tick, txn, id int64) (got []place, state string) {
-		t.Helper()
-		events, last := b.page(tick, txn, id, nil)
-		for _, ev := range events {
-			got = append(got, place{ev.Tick, ev.Txn, ev.ID})
-		}
-		return got, *last.Value
-	}
-	got, state := read(start, wholeTick, wholeTick)
+	readOn()
+	require.Equal(t, want, live)
+	got, _, state := read(place{start, wholeTick, wholeTick})
 	require.Equal(t, want, got)
 	require.Equal(t, "end", state)
 	for i := 0; i < len(want)-1; i += 1 + random.IntN(5) {
-		got, _ := read(want[i].Tick, want[i].Txn, want[i].ID)
+		got, _, _ := read(want[i])
 		require.Equal(t, want[i+1:], got, "behind %v", want[i])
-		got, _ = read(want[i].Tick, wholeTick, wholeTick)
+		got, _, _ = read(place{want[i].Tick, wholeTick, wholeTick})
 		rest := want[i+1:]
 		for len(rest) > 0 && rest[0].Tick == want[i].Tick {
 			rest = rest[1:]
