@@ -18,7 +18,8 @@ func TestTheSequencerLooksOnceMore(t *testing.T) {
 	saw := newSeen()
 	_, err := l.s.Durable(t.Context(), "d", saw.handle, nil)
 	require.NoError(t, err)
-	l.publish("a", 1)
+	l.awaitSleep()
+	l.publish("a", 1) // with the first event that wakes it, it looks whether it is time to rotate; later it would wait for the lock there
 	saw.await(t, "a 1")
 	l.awaitSleep()
 
