@@ -71,7 +71,7 @@ func TestHostileReplays(t *testing.T) {
 // EventSource, which shows what it was given, may have it of another gateway.
 func TestInventedIDs(t *testing.T) {
 	f, p := newStreamFixture(t, gateway.Config{Topics: []string{"*"}, HistoryEvents: 10})
-	extreme := strconv.Itoa(math.MaxInt64)
+	extreme := strconv.FormatInt(math.MaxInt64, 10)
 	const refused = "bad_request"
 	for id, reason := range map[string]string{
 		extreme + "." + extreme + "." + extreme: "foreign",
