@@ -135,7 +135,7 @@ func TestAPageOfNoTick(t *testing.T) {
 		return one[int64](b, `SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relid = 'pghub.log_0'::regclass`)
 	}
 	b.do(`BEGIN`)
-	before := fetched() // by this session, which has not reported yet
+	before := fetched() // by this connection, in this transaction: pg_stat_xact_user_tables has it at once
 	events, end := b.page(*tick, wholeTick, wholeTick, nil)
 	require.Empty(t, events)
 	require.Equal(t, "end", *end.Value)
