@@ -355,11 +355,16 @@ func TestWhatIsRefusedIsParked(t *testing.T) {
 		before := len(sink.all())
 		b = start(t, routes(t, &troubles{}, r))
 		require.EqualValues(t, 1, one[int](l, `SELECT pghub.unpark('bridge.r')`))
-		eventually(t, "it arrives", func() bool { return len(sink.all()) == before+1 })
-		last := sink.all()[before]
-		require.Equal(t, "3", string(last.Body))
-		require.Equal(t, lanes == 1, last.Again)
+		eventually(t, "it arrives", func() bool { return len(sink.all()) > before })
 		stop(t, b)
+		came := sink.all()[before:]
+		if lanes == 1 { // with several it may be read anew while the database is told that it is done
+			require.Len(t, came, 1)
+		}
+		for _, m := range came {
+			require.Equal(t, "3", string(m.Body))
+			require.Equal(t, lanes == 1, m.Again)
+		}
 	}
 }
 
